@@ -1,0 +1,198 @@
+"""Channels, groups, weighted edges, and the cluster layout over them.
+
+Pure data with no framework behind it: the channel analysis makes a `ChannelGraph`, clustering
+makes a `Layout` for it, and restriction, accounting and the passes read both.
+
+A *channel* has an integer id. A tensor axis that carries channels is the array of their ids, one
+per position, so all ways in which axes hang together are plain array operations: a Flatten repeats
+ids, a Concat joins arrays, a Slice takes a part, a residual Add makes ids equal.
+"""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+
+import numpy as np
+from numpy.typing import NDArray
+
+IntArray = NDArray[np.int64]
+BoolArray = NDArray[np.bool_]
+
+DROPPED = -1
+
+
+@dataclass(frozen=True, eq=False)
+class ChannelAxis:
+    """The axis of a tensor (activation or initializer) that carries channels.
+
+    Attributes:
+        axis: index of the axis, not negative.
+        channels: channel id per position, shape [length of the axis].
+    """
+
+    axis: int
+    channels: IntArray
+
+
+@dataclass(frozen=True, eq=False)
+class ChannelGroup:
+    """Channels that live on exactly the same axes and so can be reordered among themselves.
+
+    Attributes:
+        name: the first tensor, in topological order, that carries the group.
+        channels: ids of its channels, ascending.
+        frozen: why the order and number of these channels must stay, or None if they may change.
+    """
+
+    name: str
+    channels: IntArray
+    frozen: str | None
+
+
+@dataclass(frozen=True, eq=False)
+class WeightedEdge:
+    """A Conv, ConvTranspose, Gemm or MatMul with constant weights.
+
+    Attributes:
+        name: name of the node.
+        op: its operator.
+        weight: name of the weight initializer.
+        in_axis: axis of the weight that runs over input channels.
+        out_axis: axis of the weight that runs over output channels.
+        in_channels: channel id per input position, shape [n_in].
+        out_channels: channel id per output position, shape [n_out].
+        kernel: weights per connection of an input to an output position.
+        positions: output positions per sample that share the weights (1 for a Gemm on a matrix).
+        frozen: why the edge can be neither split nor shrunk, or None.
+    """
+
+    name: str
+    op: str
+    weight: str
+    in_axis: int
+    out_axis: int
+    in_channels: IntArray
+    out_channels: IntArray
+    kernel: int
+    positions: int
+    frozen: str | None = None
+
+    @property
+    def weights(self) -> int:
+        """Number of weights stored."""
+        return len(self.in_channels) * len(self.out_channels) * self.kernel
+
+
+@dataclass(frozen=True, eq=False)
+class ChannelGraph:
+    """What the channel analysis found in one model.
+
+    Attributes:
+        groups: all channel groups; together they hold every channel id exactly once.
+        edges: all weighted edges in topological order.
+        values: activations by name, with the axis that carries their channels.
+        constants: initializers by name, with one entry for each of their axes that carry channels.
+    """
+
+    groups: tuple[ChannelGroup, ...]
+    edges: tuple[WeightedEdge, ...]
+    values: Mapping[str, ChannelAxis]
+    constants: Mapping[str, tuple[ChannelAxis, ...]]
+
+    @cached_property
+    def n_channels(self) -> int:
+        """One more than the highest channel id."""
+        return 1 + max((int(g.channels.max()) for g in self.groups), default=-1)
+
+    @cached_property
+    def group_of(self) -> IntArray:
+        """Index into `groups` by channel id (-1 for ids that are not in use)."""
+        index = np.full(self.n_channels, -1, dtype=np.int64)
+        for i, group in enumerate(self.groups):
+            index[group.channels] = i
+        return index
+
+    @cached_property
+    def weights(self) -> int:
+        """Weights stored in all weighted edges."""
+        return sum(edge.weights for edge in self.edges)
+
+    def groups_on(self, channels: IntArray) -> list[int]:
+        """Indices of the groups that an axis carries."""
+        return sorted(int(i) for i in np.unique(self.group_of[channels]))
+
+    def is_frozen(self, channels: IntArray) -> bool:
+        """Whether every channel of an axis belongs to a frozen group."""
+        return all(self.groups[i].frozen is not None for i in self.groups_on(channels))
+
+
+@dataclass(frozen=True, eq=False)
+class Layout:
+    """A cluster for each channel of a `ChannelGraph`.
+
+    Attributes:
+        labels: per channel id its cluster, 0 to K-1, or DROPPED; shape [n_channels].
+        clusters: per group, in the order of `ChannelGraph.groups`, its cluster count K. A group
+            with K = 1 is *shared*: every module reads and writes all of it.
+    """
+
+    labels: IntArray
+    clusters: IntArray = field(repr=False)
+
+    def kept(self, channels: IntArray) -> BoolArray:
+        """Which positions of an axis survive."""
+        return self.labels[channels] != DROPPED
+
+    def axis_clusters(self, graph: ChannelGraph, channels: IntArray) -> int:
+        """Cluster count of an axis: the K on which all its groups agree, else 1."""
+        counts = {int(self.clusters[i]) for i in graph.groups_on(channels)}
+        return counts.pop() if len(counts) == 1 else 1
+
+    def edge_clusters(self, graph: ChannelGraph, edge: WeightedEdge) -> int:
+        """Into how many blocks an edge splits: K if both its sides have that K, else 1."""
+        k_in = self.axis_clusters(graph, edge.in_channels)
+        k_out = self.axis_clusters(graph, edge.out_channels)
+        return k_in if k_in == k_out and edge.frozen is None else 1
+
+    def edge_mask(self, graph: ChannelGraph, edge: WeightedEdge) -> BoolArray:
+        """Which connections of an edge are stored, shape [n_out, n_in]."""
+        inputs, outputs = self.labels[edge.in_channels], self.labels[edge.out_channels]
+        mask = (outputs != DROPPED)[:, None] & (inputs != DROPPED)[None, :]
+        if self.edge_clusters(graph, edge) > 1:
+            mask &= outputs[:, None] == inputs[None, :]
+        return np.asarray(mask)
+
+    def stored_weights(self, graph: ChannelGraph, edge: WeightedEdge) -> int:
+        """Weights that the edge stores once it is split and its dropped channels are gone."""
+        return int(self.edge_mask(graph, edge).sum()) * edge.kernel
+
+    def physical_ratio(self, graph: ChannelGraph) -> float:
+        """1 - (weights stored under this layout) / (weights of the input model)."""
+        stored = sum(self.stored_weights(graph, edge) for edge in graph.edges)
+        return 1.0 - stored / graph.weights
+
+    def to_json(self, graph: ChannelGraph) -> str:
+        """Group name -> K, kept channels per cluster, and the label of each channel, as JSON."""
+        return json.dumps(
+            {
+                group.name: {
+                    "clusters": int(k),
+                    "sizes": np.bincount(
+                        self.labels[group.channels][self.kept(group.channels)], minlength=int(k)
+                    ).tolist(),
+                    "labels": self.labels[group.channels].tolist(),
+                }
+                for group, k in zip(graph.groups, self.clusters, strict=True)
+                if group.frozen is None
+            },
+            separators=(",", ":"),
+        )
+
+
+def dense_layout(graph: ChannelGraph) -> Layout:
+    """The layout that changes nothing: every channel kept, every group shared."""
+    return Layout(
+        labels=np.zeros(graph.n_channels, dtype=np.int64),
+        clusters=np.ones(len(graph.groups), dtype=np.int64),
+    )
