@@ -21,7 +21,7 @@ import onnx
 import torch
 from onnx2torch import convert
 from torch import nn
-from torch.nn import functional as F
+from torch.nn import functional
 
 Tensors = tuple[torch.Tensor, torch.Tensor]
 
@@ -85,14 +85,14 @@ def prune(model: nn.Module, data: Tensors, args: argparse.Namespace) -> list[nn.
             masks = global_masks(weights, sparsity_at(step, 0, end, args.ratio))
             apply_masks(weights, masks)
         output = model(inputs[rows])
-        soft = F.kl_div(
-            F.log_softmax(output / args.temperature, 1),
-            F.log_softmax(teacher[rows] / args.temperature, 1),
+        soft = functional.kl_div(
+            functional.log_softmax(output / args.temperature, 1),
+            functional.log_softmax(teacher[rows] / args.temperature, 1),
             reduction="batchmean",
             log_target=True,
         )
         loss = args.alpha * args.temperature**2 * soft
-        loss = loss + (1.0 - args.alpha) * F.cross_entropy(output, labels[rows])
+        loss = loss + (1.0 - args.alpha) * functional.cross_entropy(output, labels[rows])
         optimiser.zero_grad()
         loss.backward()
         optimiser.step()
@@ -122,12 +122,8 @@ def main() -> None:
     parser.add_argument("--batch-size", type=int, default=128)
     parser.add_argument("--lr", type=float, default=1e-3)
     parser.add_argument("--interval", type=int, default=20, help="steps between two new masks")
-    parser.add_argument(
-        "--prune-share", type=float, default=0.6, help="part of the run that prunes"
-    )
-    parser.add_argument(
-        "--alpha", type=float, default=0.5, help="share of distillation in the loss"
-    )
+    parser.add_argument("--prune-share", type=float, default=0.6, help="share of steps that prune")
+    parser.add_argument("--alpha", type=float, default=0.5, help="weight of distillation")
     parser.add_argument("--temperature", type=float, default=4.0)
     parser.add_argument("--threads", type=int, default=1)
     args = parser.parse_args()

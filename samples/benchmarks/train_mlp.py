@@ -13,7 +13,7 @@ import onnx
 import onnxruntime as ort
 import torch
 from torch import nn
-from torch.nn import functional as F
+from torch.nn import functional
 
 
 def make_mlp() -> nn.Sequential:
@@ -39,7 +39,7 @@ def train(
     model.train()
     for epoch in range(epochs):
         for rows in torch.randperm(len(inputs))[: len(inputs) // batch * batch].split(batch):
-            loss = F.cross_entropy(model(inputs[rows]), labels[rows])
+            loss = functional.cross_entropy(model(inputs[rows]), labels[rows])
             optimiser.zero_grad()
             loss.backward()
             optimiser.step()
