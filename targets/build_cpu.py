@@ -1,0 +1,111 @@
+"""Building the library of a model for a CPU.
+
+Imports TVM: only processes of `worker` import this module.
+"""
+
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Callable, Mapping
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import onnx
+import tvm
+from tvm.target import codegen
+
+from crespr_onnx.errors import CompileError
+from crespr_onnx.targets import run
+from crespr_onnx.targets.brief import brief
+from crespr_onnx.targets.schedule import schedule_module
+from crespr_onnx.targets.tvm_import import import_onnx
+
+
+def build_cpu(
+    model_path: Path,
+    folder: Path,
+    input_shapes: Mapping[str, tuple[int, ...]],
+    target: Mapping[str, Any],
+    threads: int,
+) -> list[str]:
+    """Compile an ONNX model into ``model.so``, with what is needed to run it.
+
+    Args:
+        model_path: an ONNX file with its constants folded.
+        folder: where to write; it exists.
+        input_shapes: shape of every input whose shape is not fixed by the model.
+        target: TVM target; without ``mcpu`` it is the CPU of this machine.
+        threads: number of threads that a run may use.
+
+    Returns:
+        Names of the files written.
+
+    Raises:
+        CompileError: TVM cannot import or compile the model, or no linker was found.
+    """
+    module = import_onnx(model_path, input_shapes)
+    tvm_target = {"mcpu": codegen.llvm_get_system_cpu(), **target, "num-cores": threads}
+    signature = _signature(onnx.load(model_path, load_external_data=False), module)
+    try:
+        built = tvm.target.Target(tvm_target)
+        executable = tvm.compile(schedule_module(module, built, threads), target=built)
+    except Exception as error:
+        raise CompileError(f"TVM cannot compile the model: {brief(error)}") from error
+    manifest = {
+        "schema": 1,
+        "library": run.LIBRARY,
+        **signature,
+        "target": tvm_target,
+        "threads": threads,
+        "versions": {name: version(name) for name in ("apache-tvm", "apache-tvm-ffi")},
+    }
+    text = json.dumps(manifest, indent=1) + "\n"
+    _write(folder, run.LIBRARY, lambda path: _link(executable, path))
+    _write(folder, run.MANIFEST, lambda path: path.write_text(text, encoding="utf-8"))
+    _write(folder, "run.py", lambda path: shutil.copyfile(run.__file__, path))
+    return [run.LIBRARY, run.MANIFEST, "run.py"]
+
+
+def _signature(model: onnx.ModelProto, module: tvm.IRModule) -> dict[str, Any]:
+    """Names, shapes and dtypes of inputs and outputs, in the order of the compiled function."""
+    constants = {tensor.name for tensor in model.graph.initializer}
+    inputs = [value.name for value in model.graph.input if value.name not in constants]
+    outputs = [value.name for value in model.graph.output]
+    main = module["main"]
+    result = main.ret_ty
+    results = list(result.fields) if isinstance(result, tvm.ir.TupleType) else [result]
+    return {
+        "inputs": _tensors(inputs, [param.ty for param in main.params]),
+        "outputs": _tensors(outputs, results),
+    }
+
+
+def _tensors(names: list[str], types: list[Any]) -> list[dict[str, Any]]:
+    return [
+        {"name": name, "shape": [int(dim) for dim in kind.shape], "dtype": str(kind.dtype)}
+        for name, kind in zip(names, types, strict=True)
+    ]
+
+
+def _link(executable: tvm.runtime.Executable, path: Path) -> None:
+    if not any(map(shutil.which, ("g++", "clang++", "c++", "gcc", "clang"))):
+        raise CompileError(
+            "TVM needs a C++ compiler to link the artefact, and none was found; install g++ or "
+            "clang, or use --target onnx"
+        )
+    try:
+        executable.export_library(str(path))
+    except Exception as error:
+        raise CompileError(f"linking the artefact failed: {brief(error)}") from error
+
+
+def _write(folder: Path, name: str, write: Callable[[Path], object]) -> None:
+    """Let a file appear whole or not at all."""
+    with tempfile.TemporaryDirectory(prefix=".build-", dir=folder) as scratch:
+        path = Path(scratch) / name
+        write(path)
+        with path.open("rb") as file:
+            os.fsync(file.fileno())
+        os.replace(path, folder / name)

@@ -1,0 +1,71 @@
+"""``python -m crespr_onnx.targets.worker JOB_FOLDER``: one job with TVM, in a process of its own.
+
+TVM can crash, and it holds threads and memory; the process that compresses must survive that.
+The folder holds ``job.json`` and, for some jobs, ``inputs.npz``; the answer goes into
+``result.json`` and ``outputs.npz``. `process` is the other side.
+"""
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from crespr_onnx.errors import CresprError
+
+# tvm_ffi imports PyTorch when it finds it, which takes seconds and serves no purpose here.
+sys.modules["torch"] = None  # type: ignore[assignment]
+
+
+def compile_job(folder: Path, job: dict[str, Any]) -> dict[str, Any]:
+    """Build an artefact."""
+    from crespr_onnx.targets.build_cpu import build_cpu
+
+    shapes = {name: tuple(shape) for name, shape in job["input_shapes"].items()}
+    files = build_cpu(
+        Path(job["model"]), Path(job["folder"]), shapes, job["target"], job["threads"]
+    )
+    return {"files": files}
+
+
+def run_job(folder: Path, job: dict[str, Any]) -> dict[str, Any]:
+    """Run an artefact once."""
+    from crespr_onnx.targets.run import load_artefact
+
+    outputs = load_artefact(job["folder"])(read_arrays(folder / "inputs.npz", job["inputs"]))
+    np.savez(folder / "outputs.npz", *outputs.values())
+    return {"outputs": list(outputs)}
+
+
+def time_job(folder: Path, job: dict[str, Any]) -> dict[str, Any]:
+    """Time an artefact and ONNX models side by side."""
+    from crespr_onnx.targets.stopwatch import time_side_by_side
+
+    inputs = read_arrays(folder / "inputs.npz", job["inputs"])
+    return time_side_by_side(
+        job["folder"], job["models"], inputs, job["threads"], job["rounds"], job["round_seconds"]
+    )
+
+
+def read_arrays(path: Path, names: list[str]) -> dict[str, np.ndarray[Any, Any]]:
+    """Arrays by name; the file numbers them, since a name may be no good as a file's."""
+    with np.load(path, allow_pickle=False) as stored:
+        return {name: stored[f"arr_{i}"] for i, name in enumerate(names)}
+
+
+JOBS = {"compile": compile_job, "run": run_job, "time": time_job}
+
+
+def main(folder: Path) -> None:
+    """Do the job in a folder; errors meant for the user go into its result."""
+    job = json.loads((folder / "job.json").read_text(encoding="utf-8"))
+    try:
+        result = JOBS[job["job"]](folder, job)
+    except (CresprError, ValueError) as error:
+        result = {"error": str(error)}
+    (folder / "result.json").write_text(json.dumps(result), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))

@@ -1,0 +1,32 @@
+import subprocess
+import sys
+
+import pytest
+
+from crespr_onnx.errors import UsageError
+from crespr_onnx.targets import TARGETS, find_target
+
+
+def test_finds_each_target_under_its_own_name():
+    assert [find_target(name).name for name in TARGETS] == list(TARGETS)
+
+
+def test_unknown_target_lists_the_known_ones():
+    with pytest.raises(UsageError, match=r"^unknown target 'gpu'; known targets: cpu, onnx$"):
+        find_target("gpu")
+
+
+def test_only_cpu_compiles():
+    assert {name for name, target in TARGETS.items() if target.compiles} == {"cpu"}
+
+
+def test_importing_the_room_imports_neither_tvm_nor_torch():
+    code = (
+        "import sys, crespr_onnx.targets, crespr_onnx.targets.compile_cpu, "
+        "crespr_onnx.targets.check\n"
+        "print(sorted({'tvm', 'tvm_ffi', 'torch', 'onnxruntime'} & set(sys.modules)))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60
+    )
+    assert done.stdout.strip() == "[]"
