@@ -20,6 +20,10 @@ IntArray = NDArray[np.int64]
 BoolArray = NDArray[np.bool_]
 
 DROPPED = -1
+"""Label of a channel that is removed."""
+
+ZERO = -1
+"""Position of a channel that is nothing but zeros."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -85,6 +89,19 @@ class WeightedEdge:
 
 
 @dataclass(frozen=True, eq=False)
+class ChannelMove:
+    """A tensor that shows chosen channels of another (by Split, Slice, Pad or Gather).
+
+    Attributes:
+        source: name of the tensor that the channels come from.
+        positions: per position of the result the position in the source, or ZERO.
+    """
+
+    source: str
+    positions: IntArray
+
+
+@dataclass(frozen=True, eq=False)
 class ChannelGraph:
     """What the channel analysis found in one model.
 
@@ -93,12 +110,14 @@ class ChannelGraph:
         edges: all weighted edges in topological order.
         values: activations by name, with the axis that carries their channels.
         constants: initializers by name, with one entry for each of their axes that carry channels.
+        moves: activations by name that are made of another's channels.
     """
 
     groups: tuple[ChannelGroup, ...]
     edges: tuple[WeightedEdge, ...]
     values: Mapping[str, ChannelAxis]
     constants: Mapping[str, tuple[ChannelAxis, ...]]
+    moves: Mapping[str, ChannelMove]
 
     @cached_property
     def n_channels(self) -> int:

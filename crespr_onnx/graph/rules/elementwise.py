@@ -1,0 +1,78 @@
+"""Operators that keep every channel to itself."""
+
+import onnx_ir as ir
+
+from crespr_onnx.graph.rules.common import attribute, dims, is_constant, rank, tracked
+from crespr_onnx.graph.tracker import ChannelTracker, NotUnderstoodError
+
+UNARY = (
+    "Abs", "Cast", "Ceil", "Celu", "Clip", "Dropout", "Elu", "Erf", "Exp", "Floor", "Gelu",
+    "HardSigmoid", "HardSwish", "Identity", "LeakyRelu", "Log", "Mish", "Neg", "Reciprocal", "Relu",
+    "Round", "Selu", "Sigmoid", "Sign", "Softplus", "Softsign", "Sqrt", "Tanh", "ThresholdedRelu",
+)  # fmt: skip
+BROADCAST = ("Add", "Div", "Max", "Mean", "Min", "Mul", "PRelu", "Pow", "Sub", "Sum")
+
+
+def unary(node: ir.Node, tracker: ChannelTracker) -> None:
+    """Same channels out as in; further inputs are scalars (Clip's bounds, Dropout's ratio)."""
+    axis = tracked(node, tracker)
+    if any(tracker.axis_of(v) is not None for v in node.inputs[1:]):
+        raise NotUnderstoodError("a further input carries channels")
+    tracker.set_axis(node.outputs[0], axis.axis, axis.channels)
+
+
+def softmax(node: ir.Node, tracker: ChannelTracker) -> None:
+    """Keeps channels apart unless it normalises over them."""
+    axis = tracked(node, tracker)
+    over = attribute(node, "axis", -1) % rank(node.inputs[0])
+    # Before opset 13 every axis from `axis` on was normalised over.
+    if axis.axis >= over:
+        raise NotUnderstoodError("it normalises over the channels")
+    tracker.set_axis(node.outputs[0], axis.axis, axis.channels)
+
+
+def broadcast(node: ir.Node, tracker: ChannelTracker) -> None:
+    """Element-wise with numpy broadcasting: ties the channels of all operands."""
+    out_rank = max(rank(v) for v in node.inputs)
+    operands = [(v, tracker.axis_of(v)) for v in node.inputs if v is not None]
+    # Counted from the right, as broadcasting does.
+    places = {axis.axis - rank(v) for v, axis in operands if axis is not None}
+    if len(places) != 1:
+        raise NotUnderstoodError("its operands carry channels on different axes")
+    place = places.pop()
+    axes = [axis for _, axis in operands if axis is not None]
+    length = max(len(axis.channels) for axis in axes)
+    whole = [axis.channels for axis in axes if len(axis.channels) == length]
+    for axis in axes:
+        if len(axis.channels) != length:  # length 1, repeated over the channels of the others
+            tracker.freeze(axis.channels, f"{node.op_type} '{node.name}' repeats it over channels")
+    channels = whole[0]
+    for other in whole[1:]:
+        tracker.unite(channels, other)
+    for value, axis in operands:
+        if axis is not None or rank(value) < -place:
+            continue
+        here = dims(value)[place]
+        if here == 1 and length > 1:
+            continue
+        if not is_constant(value):
+            raise NotUnderstoodError(f"operand '{value.name}' has no known channel axis")
+        if here == length:
+            tracker.bind_constant(value, rank(value) + place, channels)
+        else:
+            raise NotUnderstoodError(f"operand '{value.name}' changes the number of channels")
+    tracker.set_axis(node.outputs[0], out_rank + place, channels)
+
+
+def batch_normalization(node: ir.Node, tracker: ChannelTracker) -> None:
+    """Scale, bias, mean and variance follow the channels of the input."""
+    axis = tracked(node, tracker)
+    if axis.axis != 1:
+        raise NotUnderstoodError("the channels of its input are not on axis 1")
+    if attribute(node, "training_mode", 0):
+        raise NotUnderstoodError("it is in training mode")
+    for value in node.inputs[1:5]:
+        if value is None or not is_constant(value):
+            raise NotUnderstoodError("its parameters are not constants")
+        tracker.bind_constant(value, 0, axis.channels)
+    tracker.set_axis(node.outputs[0], 1, axis.channels)

@@ -1,0 +1,122 @@
+"""Operators that move whole channels: Concat, Split, Slice, Pad and Gather.
+
+On another axis than that of the channels they only pass channels on.
+"""
+
+from typing import Any
+
+import numpy as np
+import onnx_ir as ir
+
+from crespr_onnx.graph.rules.common import attribute, constant, dims, optional_input, rank, tracked
+from crespr_onnx.graph.tracker import ChannelTracker, NotUnderstoodError
+from crespr_onnx.layout import ZERO, ChannelAxis
+
+
+def concat(node: ir.Node, tracker: ChannelTracker) -> None:
+    """Joins the channels of its inputs."""
+    axes = [tracked(node, tracker, i) for i in range(len(node.inputs))]
+    if len({a.axis for a in axes}) != 1:
+        raise NotUnderstoodError("its inputs carry channels on different axes")
+    channels = axes[0].channels
+    if attribute(node, "axis") % rank(node.inputs[0]) == axes[0].axis:
+        channels = np.concatenate([a.channels for a in axes])
+    else:
+        for other in axes[1:]:
+            tracker.unite(channels, other.channels)
+    tracker.set_axis(node.outputs[0], axes[0].axis, channels)
+
+
+def split(node: ir.Node, tracker: ChannelTracker) -> None:
+    """Deals its input's channels out to its outputs."""
+    axis = tracked(node, tracker)
+    source = _source(node)
+    if attribute(node, "axis", 0) % rank(source) != axis.axis:
+        for output in node.outputs:
+            tracker.set_axis(output, axis.axis, axis.channels)
+        return
+    start = 0
+    for output in node.outputs:
+        size = dims(output)[axis.axis]
+        if size is None:
+            raise NotUnderstoodError("its sizes are not known")
+        tracker.move(source, output, np.arange(start, start + size))
+        start += size
+
+
+def slice_(node: ir.Node, tracker: ChannelTracker) -> None:
+    """Takes a range of channels, or a range of other axes."""
+    axis = tracked(node, tracker)
+    starts = constant(optional_input(node, 1), "where it starts")
+    ends = constant(optional_input(node, 2), "where it ends")
+    over, step = np.arange(len(starts)), np.ones_like(starts)
+    if optional_input(node, 3) is not None:
+        over = constant(node.inputs[3], "the list of axes")
+    if optional_input(node, 4) is not None:
+        step = constant(node.inputs[4], "the step")
+    over = over % rank(node.inputs[0])
+    if axis.axis not in over:
+        _pass_on(node, tracker, axis)
+        return
+    _only_channels(over, axis)
+    part = slice(int(starts[0]), int(ends[0]), int(step[0]))
+    tracker.move(_source(node), node.outputs[0], np.arange(len(axis.channels))[part])
+
+
+def pad(node: ir.Node, tracker: ChannelTracker) -> None:
+    """Adds channels of zeros, or pads other axes."""
+    axis = tracked(node, tracker)
+    if optional_input(node, 3) is not None:
+        raise NotUnderstoodError("it lists its axes")
+    pads = constant(optional_input(node, 1), "its amount").reshape(2, -1)
+    before, after = (int(amount) for amount in pads[:, axis.axis])
+    if not before and not after:
+        _pass_on(node, tracker, axis)
+        return
+    _only_channels(np.flatnonzero(pads.any(axis=0)), axis)
+    value = optional_input(node, 2)
+    zero = value is None or not np.any(constant(value, "its value"))
+    if attribute(node, "mode", "constant") != "constant" or not zero or min(before, after) < 0:
+        raise NotUnderstoodError("it pads the channels with something else than zeros")
+    positions = np.pad(np.arange(len(axis.channels)), (before, after), constant_values=ZERO)
+    tracker.move(_source(node), node.outputs[0], positions)
+
+
+def gather(node: ir.Node, tracker: ChannelTracker) -> None:
+    """Picks channels by a constant list, or passes them on.
+
+    The list itself can be shortened and reordered, so what is picked from a tensor without known
+    channels are channels of their own.
+    """
+    source = _source(node)
+    over = attribute(node, "axis", 0) % rank(source)
+    axis = tracker.axis_of(source)
+    if axis is not None and over != axis.axis:
+        _pass_on(node, tracker, axis)
+        return
+    indices = constant(optional_input(node, 1), "its list")
+    if indices.ndim != 1 or over == 0:
+        raise NotUnderstoodError("it does not pick a list of channels")
+    if axis is not None:
+        tracker.move(source, node.outputs[0], indices % len(axis.channels))
+        return
+    channels = tracker.fresh(len(indices))
+    assert node.inputs[1] is not None
+    tracker.bind_constant(node.inputs[1], 0, channels)
+    tracker.set_axis(node.outputs[0], over, channels)
+
+
+def _source(node: ir.Node) -> ir.Value:
+    assert node.inputs[0] is not None
+    return node.inputs[0]
+
+
+def _pass_on(node: ir.Node, tracker: ChannelTracker, axis: ChannelAxis) -> None:
+    if rank(node.outputs[0]) != rank(node.inputs[0]):
+        raise NotUnderstoodError("it removes an axis")
+    tracker.set_axis(node.outputs[0], axis.axis, axis.channels)
+
+
+def _only_channels(worked_on: np.ndarray[Any, Any], axis: ChannelAxis) -> None:
+    if list(worked_on) != [axis.axis]:
+        raise NotUnderstoodError("it works on the channels and on another axis at once")
