@@ -1,0 +1,160 @@
+"""What a run records: the content of report.json, schema 1.
+
+Frozen dataclasses whose field names are the keys of the file, in its order. A section that a run
+did not reach is None, so a report is written on failure as well. Pure data: the pipeline fills it,
+`crespr_onnx.report` writes and shows it.
+"""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields, is_dataclass
+from pathlib import PurePath
+from typing import Any, Literal
+
+import numpy as np
+
+SCHEMA = 1
+
+
+@dataclass(frozen=True)
+class FileRecord:
+    """A file that was read or written; sha256 and bytes are None where it could not be read."""
+
+    path: str
+    sha256: str | None = None
+    bytes: int | None = None
+
+
+@dataclass(frozen=True)
+class Ratio:
+    """How much smaller the model became.
+
+    Attributes:
+        requested: the physical ratio that was asked for.
+        physical: 1 - weights_after / weights_before.
+        weights_before: weights stored in the weighted edges of the input model.
+        weights_after: the same of the emitted model; zeros that are stored count.
+        macs_before: multiply-accumulates per sample in those edges of the input model.
+        macs_after: the same of the emitted model.
+        bytes_before: size of the input model's file and its external data.
+        bytes_after: size of the emitted model's file.
+    """
+
+    requested: float
+    physical: float
+    weights_before: int
+    weights_after: int
+    macs_before: int
+    macs_after: int
+    bytes_before: int
+    bytes_after: int
+
+
+@dataclass(frozen=True)
+class Metric:
+    """Quality on the evaluation data; `drop` is dense - compressed, shares are in 0..1."""
+
+    name: str
+    dense: float
+    compressed: float
+    drop: float
+    samples: int
+
+
+@dataclass(frozen=True)
+class Latency:
+    """Milliseconds per call, measured side by side; `method` says how they were measured."""
+
+    batch: int
+    threads: int
+    dense_onnxruntime: float
+    compressed_onnxruntime: float
+    compressed_tvm: float | None
+    method: str
+
+
+@dataclass(frozen=True)
+class Verification:
+    """How far the emitted model's outputs are from those of the model before it was split."""
+
+    cases: int
+    max_abs_diff: float
+    max_rel_diff: float
+    tolerance: float
+    passed: bool
+
+
+@dataclass(frozen=True)
+class LayerRecord:
+    """One weighted edge of the input model and what became of it.
+
+    Attributes:
+        name: name of the node.
+        op: its operator.
+        weights_before: weights stored before.
+        weights_after: weights stored after.
+        clusters: blocks into which it was split; 1 is not split.
+        form: lowering form, as in design.md.
+        reason: why it has this form, or why it stayed dense.
+    """
+
+    name: str
+    op: str
+    weights_before: int
+    weights_after: int
+    clusters: int
+    form: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class Report:
+    """A whole run; see design.md, "report.json"."""
+
+    status: Literal["ok", "failed"]
+    exit_code: int
+    reasons: tuple[str, ...] = ()
+    command: str = ""
+    config: Mapping[str, Any] = field(default_factory=dict)
+    seed: int | None = None
+    versions: Mapping[str, str] = field(default_factory=dict)
+    host: Mapping[str, str | int] = field(default_factory=dict)
+    timings_s: Mapping[str, float] = field(default_factory=dict)
+    input: FileRecord | None = None
+    output: FileRecord | None = None
+    artefact: FileRecord | None = None
+    ratio: Ratio | None = None
+    metric: Metric | None = None
+    latency_ms: Latency | None = None
+    verify: Verification | None = None
+    layers: tuple[LayerRecord, ...] = ()
+
+    def to_dict(self) -> dict[str, Any]:
+        """The document as plain JSON values, `schema` first.
+
+        Numbers that are not finite become None: JSON has no word for them.
+
+        Raises:
+            TypeError: a value is of a type that JSON cannot hold; the message says where.
+        """
+        return {"schema": SCHEMA, **_plain(self, "report")}
+
+
+def _plain(value: Any, where: str) -> Any:  # noqa: ANN401 - any JSON value
+    if isinstance(value, np.generic):
+        value = value.item()
+    if value is None or isinstance(value, bool | int | str):
+        return value
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, PurePath):
+        return str(value)
+    if is_dataclass(value) and not isinstance(value, type):
+        value = {f.name: getattr(value, f.name) for f in fields(value)}
+    if isinstance(value, Mapping):
+        return {str(key): _plain(item, f"{where}.{key}") for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(item, f"{where}[{i}]") for i, item in enumerate(value)]
+    raise TypeError(
+        f"{where} is a {type(value).__name__}; the report holds numbers, text, lists and mappings"
+    )
