@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import onnx
 import onnx_ir as ir
-from google.protobuf.message import DecodeError, Message
+from google.protobuf.message import DecodeError, Message  # type: ignore[import-untyped]
 from onnx_ir.passes.common import NameFixPass, RemoveInitializersFromInputsPass
 from onnx_ir.passes.common.naming import SimpleNameGenerator
 
@@ -28,7 +28,7 @@ OTHER_FORMATS = (
     (4, b"TFL3", "a TensorFlow Lite model; convert it with tf2onnx"),
     (4, b"ORTM", "in ONNX Runtime's own format; give the .onnx file that it was made from"),
 )
-# What onnx, onnx-ir and protobuf raise on damaged input. Not TypeError and its like: those are bugs.
+# What onnx, onnx-ir and protobuf raise on damaged input; a TypeError and its like would be a bug.
 DAMAGE = (ArithmeticError, LookupError, MemoryError, RuntimeError, ValueError)
 
 
@@ -177,7 +177,7 @@ def _normalise(proto: onnx.ModelProto) -> ir.Model:
     for declared, value in zip(proto.graph.output, inferred.graph.output, strict=True):
         if declared.type.tensor_type.HasField("shape"):
             value.CopyFrom(declared)
-    model = ir.from_proto(inferred)
+    model: ir.Model = ir.from_proto(inferred)
     RemoveInitializersFromInputsPass()(model)
     NameFixPass(_NodeNames())(model)
     return model

@@ -1,4 +1,4 @@
-"""Stored tensors of a hostile file: declared sizes against real ones, external data in its place."""
+"""Stored tensors of a hostile file: declared sizes against real ones, and external data."""
 
 import math
 import os
