@@ -100,9 +100,10 @@ def compare(report: Report) -> list[Comparison]:
             lines.append(Comparison(name, dense, bar.milliseconds, bar.change, bar.worse))
     if (metric := report.metric) is not None:
         share = metric.name in SHARES
-        shown = [f"{x:.2%}" if share else f"{x:.5g}" for x in (metric.dense, metric.compressed)]
+        before_after = (metric.dense, metric.compressed)
+        was, now = (f"{x:.2%}" if share else f"{x:.5g}" for x in before_after)
         change = f"{-100 * metric.drop:+.2f} points" if share else f"{-metric.drop:+.3g}"
-        lines.append(Comparison(metric.name, *shown, change))
+        lines.append(Comparison(metric.name, was, now, change))
     return lines
 
 
