@@ -206,7 +206,7 @@ def test_page_shows_the_figures() -> None:
         assert figure in text
     # The bars: dense is the longest; the others are a quarter and an eighth of it.
     widths = re.findall(r'<rect [^>]*width="([\d.]+)"', render_html(FULL))
-    assert [float(width) for width in widths] == [400.0, 100.0, 50.0]
+    assert [float(width) for width in widths] == [360.0, 90.0, 45.0]
 
 
 def test_page_needs_nothing_from_outside() -> None:
