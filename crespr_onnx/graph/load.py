@@ -173,10 +173,9 @@ def _normalise(proto: onnx.ModelProto) -> ir.Model:
     inferred = onnx.shape_inference.infer_shapes(
         proto, check_type=True, strict_mode=False, data_prop=True
     )
-    # Inference may rewrite what the interface declares; only what it leaves open is taken.
+    # Inference may rewrite what the interface declares.
     for declared, value in zip(proto.graph.output, inferred.graph.output, strict=True):
-        if declared.type.tensor_type.HasField("shape"):
-            value.CopyFrom(declared)
+        value.CopyFrom(declared)
     model: ir.Model = ir.from_proto(inferred)
     RemoveInitializersFromInputsPass()(model)
     NameFixPass(_NodeNames())(model)

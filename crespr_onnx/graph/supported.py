@@ -110,11 +110,12 @@ def _check_interface(graph: onnx.GraphProto) -> None:
     _check_unique("input", inputs)
     _check_unique("output", outputs)
     _check_unique("value", [*computed, *(set(inputs) | set(initializers))])
-    for value in (v for v in graph.input if v.name not in set(initializers)):
-        if not value.type.tensor_type.HasField("shape"):
+    for value in (*graph.input, *graph.output):
+        tensor = value.type.WhichOneof("value") == "tensor_type"
+        if tensor and not value.type.tensor_type.HasField("shape"):
             raise ModelError(
-                f"input {value.name!r} declares no shape; declare its rank, with names for the "
-                "dynamic dimensions"
+                f"{value.name!r} declares no shape; declare its rank, with names for the dynamic "
+                "dimensions"
             )
 
 
