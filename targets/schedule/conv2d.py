@@ -1,0 +1,163 @@
+"""Convolution, grouped or not, as a one-dimensional correlation over a flattened, padded image.
+
+The input is copied into rows of a common pitch P with the padding between them. Then the output
+at (h, w) and tap (kh, kw) reads position (h P + w) + (kh P + kw): one offset per tap, so that
+vectors run across row ends and narrow images still fill them. The P - W results between rows are
+computed and dropped. For a stride s the input is first parted into its s x s phases, each of which
+is an image with stride 1.
+"""
+
+from dataclasses import dataclass
+from math import ceil
+
+import numpy as np
+import tvm
+from tvm import relax, te, tirx
+
+from crespr_onnx.targets.schedule import annotations as mark
+from crespr_onnx.targets.schedule.machine import Machine
+from crespr_onnx.targets.schedule.tiles import Tile, choose_tile
+
+
+@dataclass(frozen=True)
+class Axis:
+    """One spatial axis of a convolution.
+
+    Attributes:
+        size: input extent.
+        out: output extent.
+        kernel: taps.
+        stride: step between outputs.
+        dilation: step between taps.
+        before: padding in front.
+    """
+
+    size: int
+    out: int
+    kernel: int
+    stride: int
+    dilation: int
+    before: int
+
+    @property
+    def phases(self) -> int:
+        """How many residues modulo the stride the taps read."""
+        return self.stride if self.kernel > 1 else 1
+
+    @property
+    def reach(self) -> int:
+        """Offset of the last tap within its phase."""
+        return (self.kernel - 1) * self.dilation // self.stride
+
+    def pitch(self) -> int:
+        """Smallest row length for which reading past a row's end finds the padding it should.
+
+        A tap that runs off the right end of a row lands at the start of the next; that is
+        right as long as both places are padding.
+        """
+        full = self.out + self.reach
+        for pitch in range(self.out, full):
+            right_is_padding = pitch * self.stride - self.before >= self.size
+            last_wrapped = (full - pitch) * self.stride - 1 - self.before
+            if right_is_padding and last_wrapped < 0:
+                return pitch
+        return full
+
+
+def legalize_conv2d(
+    machine: Machine, builder: relax.BlockBuilder, call: relax.Call
+) -> relax.Expr | None:
+    """Replace a conv2d with constant float32 weights by our kernel; None if it does not apply."""
+    attrs, (data, kernel) = call.attrs, call.args
+    layouts = (attrs.data_layout, attrs.kernel_layout, attrs.out_layout)
+    if not isinstance(kernel, tvm.ir.GenericConst) or layouts != ("NCHW", "OIHW", "NCHW"):
+        return None
+    weight = kernel.value.numpy()
+    sizes = [int(dim) for dim in data.ty.shape], [int(dim) for dim in call.ty.shape]
+    if str(data.ty.dtype) != "float32" or weight.dtype != np.float32:
+        return None
+    rows, columns = (
+        Axis(
+            size=sizes[0][2 + i],
+            out=sizes[1][2 + i],
+            kernel=weight.shape[2 + i],
+            stride=int(attrs.strides[i]),
+            dilation=int(attrs.dilation[i]),
+            before=int(attrs.padding[i]),
+        )
+        for i in (0, 1)
+    )
+    groups = int(attrs.groups)
+    depth = int(np.prod(weight.shape[1:]))
+    length = (rows.out - 1) * columns.pitch() + columns.out
+    tile = choose_tile(machine, length, weight.shape[0] // groups, depth)
+    packed = relax.const(pack_weight(weight, groups, tile.rows))
+
+    def conv2d(x: te.Tensor, w: te.Tensor) -> te.Tensor:
+        return compute_conv2d(x, w, rows, columns, weight.shape[0], tile)
+
+    fusable = {"op_pattern": mark.OUT_ELEMENTWISE_FUSABLE}
+    return builder.call_te(
+        conv2d, data, packed, primfunc_name_hint="conv2d", primfunc_attrs=fusable
+    )
+
+
+def pack_weight(weight: np.ndarray, groups: int, rows: int) -> np.ndarray:
+    """[O, I/g, kh, kw] -> [g, ceil(O/g/rows), I/g, kh, kw, rows], with zeros for missing rows."""
+    out, per_group, kh, kw = weight.shape
+    tiles = ceil(out // groups / rows)
+    packed = np.zeros((groups, tiles * rows, per_group, kh, kw), weight.dtype)
+    packed[:, : out // groups] = weight.reshape(groups, out // groups, per_group, kh, kw)
+    parted = packed.reshape(groups, tiles, rows, per_group, kh, kw)
+    return np.ascontiguousarray(parted.transpose(0, 1, 3, 4, 5, 2))
+
+
+def compute_conv2d(
+    x: te.Tensor, w: te.Tensor, rows: Axis, columns: Axis, out_channels: int, tile: Tile
+) -> te.Tensor:
+    """x [N, I, H, W], w as `pack_weight` makes it -> [N, O, H', W']."""
+    batch, channels = (int(dim) for dim in x.shape[:2])
+    groups, tiles, per_group = (int(dim) for dim in w.shape[:3])
+    per_group_out = out_channels // groups
+    pitch = columns.pitch()
+    length = ceil(((rows.out - 1) * pitch + columns.out) / tile.span) * tile.span
+    height = ceil((length + rows.reach * pitch + columns.reach) / pitch)
+
+    def place(n, c, a, b, r, q):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202
+        h = r * rows.stride + a - rows.before
+        v = q * columns.stride + b - columns.before
+        inside = tirx.all(h >= 0, h < rows.size, v >= 0, v < columns.size)
+        return tirx.if_then_else(inside, x[n, c, h, v], tirx.const(0, x.dtype))
+
+    image = te.compute(
+        (batch, channels, rows.phases, columns.phases, height, pitch), place, name="image"
+    )
+    ic = te.reduce_axis((0, per_group), name="ic")
+    kh = te.reduce_axis((0, rows.kernel), name="kh")
+    kw = te.reduce_axis((0, columns.kernel), name="kw")
+
+    def correlate(n, g, o, i):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202
+        tap_h, tap_w = kh * rows.dilation, kw * columns.dilation
+        at = i + tap_h // rows.stride * pitch + tap_w // columns.stride
+        phase = tap_h % rows.stride, tap_w % columns.stride
+        value = image[n, g * per_group + ic, *phase, at // pitch, at % pitch]
+        return te.sum(w[g, o // tile.rows, ic, kh, kw, o % tile.rows] * value, axis=[ic, kh, kw])
+
+    work = batch * out_channels * length * per_group * rows.kernel * columns.kernel
+    flat = te.compute(
+        (batch, groups, tiles * tile.rows, length),
+        correlate,
+        name="flat",
+        attrs={
+            mark.KERNEL: "conv2d",
+            mark.LANES: tile.lanes,
+            mark.VECTORS: tile.vectors,
+            mark.ROWS: tile.rows,
+            mark.WORK: work,
+        },
+    )
+    return te.compute(
+        (batch, out_channels, rows.out, columns.out),
+        lambda n, o, h, v: flat[n, o // per_group_out, o % per_group_out, h * pitch + v],
+        name="conv2d",
+    )

@@ -1,0 +1,33 @@
+"""What a schedule needs to know of a CPU."""
+
+from dataclasses import dataclass
+
+import tvm
+from tvm.target import codegen
+
+
+@dataclass(frozen=True)
+class Machine:
+    """The vector unit of a CPU.
+
+    Attributes:
+        lanes: float32 lanes of its widest vectors.
+        registers: number of vector registers.
+        threads: threads that a run may use.
+    """
+
+    lanes: int
+    registers: int
+    threads: int
+
+    @property
+    def widths(self) -> tuple[int, ...]:
+        """Vector widths worth using, widest first; narrow ones suit small tensors."""
+        return tuple(width for width in (16, 8, 4) if width <= self.lanes)
+
+
+def machine_of(target: tvm.target.Target, threads: int) -> Machine:
+    """The machine that a TVM target describes."""
+    bits = max(128, int(codegen.llvm_get_vector_width(target)))
+    many = "arm_cpu" in target.keys or codegen.llvm_cpu_has_features("avx512vl", target)
+    return Machine(lanes=min(16, bits // 32), registers=32 if many else 16, threads=threads)

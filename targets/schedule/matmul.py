@@ -1,0 +1,96 @@
+"""Matrix product with constant weights, batched or not, on weights packed in column blocks."""
+
+from math import ceil
+
+import numpy as np
+import tvm
+from tvm import relax, te, tirx
+
+from crespr_onnx.targets.schedule import annotations as mark
+from crespr_onnx.targets.schedule.machine import Machine
+from crespr_onnx.targets.schedule.tiles import Tile, choose_tile
+
+
+def legalize_matmul(
+    machine: Machine, builder: relax.BlockBuilder, call: relax.Call
+) -> relax.Expr | None:
+    """Replace a matmul with constant float32 weights by our kernel; None if it does not apply."""
+    data, kernel = call.args
+    if not isinstance(kernel, tvm.ir.GenericConst) or str(data.ty.dtype) != "float32":
+        return None
+    weight = kernel.value.numpy()
+    shape, out_shape = [int(dim) for dim in data.ty.shape], [int(dim) for dim in call.ty.shape]
+    lead = shape[:-2]
+    while weight.ndim > 2 and weight.shape[0] == 1 and len(lead) >= weight.ndim - 2:
+        weight = weight[0]
+    if len(shape) < 2 or weight.ndim < 2 or weight.dtype != np.float32:
+        return None
+    if weight.ndim > 2 and list(weight.shape[:-2]) != lead:
+        return None
+    batches = int(np.prod(weight.shape[:-2]))
+    depth, columns = weight.shape[-2:]
+    rows = int(np.prod(out_shape[:-1])) // batches
+    tile = choose_tile(machine, columns, rows, depth, max_rows=8)
+    packed = relax.const(pack_weight(weight.reshape(batches, depth, columns), tile.span))
+
+    def matmul(x: te.Tensor, w: te.Tensor) -> te.Tensor:
+        return compute_matmul(x, w, rows, out_shape, tile)
+
+    fusable = {"op_pattern": mark.OUT_ELEMENTWISE_FUSABLE}
+    return builder.call_te(
+        matmul, data, packed, primfunc_name_hint="matmul", primfunc_attrs=fusable
+    )
+
+
+def pack_weight(weight: np.ndarray, span: int) -> np.ndarray:
+    """[B, K, N] -> [B, ceil(N/span), K, span], with zeros for the columns that are missing."""
+    batches, depth, columns = weight.shape
+    tiles = ceil(columns / span)
+    padded = np.zeros((batches, depth, tiles * span), weight.dtype)
+    padded[:, :, :columns] = weight
+    parted = padded.reshape(batches, depth, tiles, span)
+    return np.ascontiguousarray(parted.transpose(0, 2, 1, 3))
+
+
+def compute_matmul(
+    x: te.Tensor, w: te.Tensor, rows: int, out_shape: list[int], tile: Tile
+) -> te.Tensor:
+    """x [..., M, K], w as `pack_weight` makes it -> [..., M, N]."""
+    batches, tiles, depth = (int(dim) for dim in w.shape[:3])
+    k = te.reduce_axis((0, depth), name="k")
+
+    def multiply(b, m, n):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202
+        # Rows that only fill up the last tile repeat the last row.
+        row = b * rows + (tirx.min(m, rows - 1) if rows % tile.rows else m)
+        value = x[*_unflatten(row, [int(dim) for dim in x.shape[:-1]]), k]
+        return te.sum(value * w[b, n // tile.span, k, n % tile.span], axis=k)
+
+    flat = te.compute(
+        (batches, ceil(rows / tile.rows) * tile.rows, tiles * tile.span),
+        multiply,
+        name="flat",
+        attrs={
+            mark.KERNEL: "matmul",
+            mark.LANES: tile.lanes,
+            mark.VECTORS: tile.vectors,
+            mark.ROWS: tile.rows,
+            mark.WORK: batches * rows * tiles * tile.span * depth,
+        },
+    )
+
+    def gather(*index):  # type: ignore[no-untyped-def]  # noqa: ANN002, ANN202
+        row = tirx.const(0, "int64") if len(index) == 1 else index[0]
+        for size, i in zip(out_shape[1:-1], index[1:-1], strict=True):
+            row = row * size + i
+        return flat[row // rows, row % rows, index[-1]]
+
+    return te.compute(tuple(out_shape), gather, name="matmul")
+
+
+def _unflatten(index: tvm.ir.Expr, shape: list[int]) -> list[tvm.ir.Expr]:
+    """The multi-dimensional index of a position in a tensor of that shape."""
+    result = []
+    for size in reversed(shape[1:]):
+        result.append(index % size)
+        index = index // size
+    return [index, *reversed(result)]
