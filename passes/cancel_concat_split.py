@@ -25,7 +25,9 @@ class CancelConcatSplit(ir.passes.InPlacePass):
     it, if that joins parts of the same sizes, or its operator applied to the parts of its inputs,
     if that keeps channels apart. A Split without a Concat above it stays, and its outputs serve as
     the parts of its input elsewhere, so that a residual stream which starts at a dense layer
-    becomes branches too. A value that is still used whole is a Concat of its parts afterwards.
+    becomes branches too. A value that is still used whole is a Concat of its parts afterwards;
+    what operators that keep channels apart make of it is computed in parts as well, so that the
+    branches of a residual stream run on to the next dense layer, and are joined only there.
     """
 
     def call(self, model: ir.Model) -> ir.passes.PassResult:
@@ -60,8 +62,22 @@ class CancelConcatSplit(ir.passes.InPlacePass):
                 remove_dead(split.outputs[:1])
                 modified = True
         if modified:
+            _sink(parts, forms)
             forms.finish()
         return ir.passes.PassResult(model, modified)
+
+
+def _sink(parts: Parts, forms: Forms[Sizes]) -> None:
+    """Extends the forms that were built downwards, as far as operators pass them on."""
+    for node in list(parts.model.graph):
+        value = next((operand for operand in node.inputs if operand in forms.built), None)
+        dims = parts.dims_of(node.outputs[0])
+        if value is None or dims is None or len(dims) < 2:
+            continue
+        sizes = forms.built[value]
+        repeats, rest = divmod(dims[1] or 0, sum(sizes))
+        if repeats and not rest:
+            forms.get(node.outputs[0], tuple(size * repeats for size in sizes))
 
 
 def split_sizes(node: ir.Node) -> Sizes | None:

@@ -170,17 +170,22 @@ def test_a_residual_stream_from_a_dense_stem_becomes_branches():
     after = apply(CancelConcatSplit(), residual())
     found = ops(after)
     assert found.count("Split") == 1
-    assert found.count("Add") == 3
-    # s2 and what follows are only needed whole, by the dense head.
-    assert nodes(after)[-6:] == text("""
-        a3 = Concat(layer3/module_00/output, layer3/module_01/output)
-        s2 = Add(r1, a3)
-        r2 = Relu(s2)
-        v = GlobalAveragePool(r2)
-        f = Flatten(v)
+    assert found.count("Add") == 4
+    assert nodes(after)[-2:] == text("""
+        f = Concat(f/module_00, f/module_01)
         y = Gemm(f, head)
     """)
+    assert found.count("Concat") == 1
+
+
+def test_branches_end_where_a_dense_layer_needs_the_stream():
+    model = residual()
+    model.graph.output.append(
+        onnx.helper.make_tensor_value_info("r1", onnx.TensorProto.FLOAT, ["N", 4, 6, 6])
+    )
+    after = apply(CancelConcatSplit(), model)
     assert "r1 = Concat(r1/module_00, r1/module_01)" in nodes(after)
+    assert ops(after).count("Concat") == 2
 
 
 def test_a_value_that_is_also_returned_is_joined_under_its_name():
