@@ -136,3 +136,14 @@ def test_equal_initializers_stay_apart():
         q=np.zeros(2, np.float32),
     )
     apply(Cleanup(), before, modified=False)
+
+
+def test_unused_initializers_of_the_interface_stay():
+    before = parse(
+        "g (float[N, 2] x, float[2] default) => (float[N, 2] y, float[2] k) { y = Relu(x) }",
+        default=normal(0, 2),
+        k=normal(1, 2),
+    )
+    model = ir.from_proto(before)
+    assert not Cleanup()(model).modified
+    assert sorted(model.graph.initializers) == ["default", "k"]
