@@ -1,17 +1,14 @@
 """Images in one folder per class."""
 
-import struct
-import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
-from PIL import Image
 
 from crespr_onnx.data.checks import data_error
+from crespr_onnx.data.decode import MODES, image_size, read_into
 from crespr_onnx.data.normalisation import ImageLayout, ImageOptions, Normalisation
 from crespr_onnx.data.samples import Samples
 from crespr_onnx.errors import DataError
@@ -20,10 +17,6 @@ from crespr_onnx.graph.signature import ModelSignature, TensorSpec
 SUFFIXES = frozenset(
     {".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp"}
 )
-MAX_PIXELS = 64 * 10**6
-MODES = {1: "L", 3: "RGB"}
-# Pillow clips these at 255 when it converts them.
-DEEP_MODES = ("I", "F")
 
 
 def load_image_folder(
@@ -49,7 +42,7 @@ def load_image_folder(
     classes = _class_files(path, signature)
     files = [file for _, members in classes for file in members]
     labels = np.repeat(np.arange(len(classes)), [len(members) for _, members in classes])
-    height, width = target.size or _size_of(files[0])
+    height, width = target.size or image_size(files[0])
     if float(len(files)) * height * width * target.channels > max_bytes:
         raise DataError(
             f"{path}: {len(files)} images of {width}x{height} take more than the limit of "
@@ -61,7 +54,7 @@ def load_image_folder(
     channels_last = pixels.transpose(0, 2, 3, 1) if nchw else pixels
     resized = 0
     for index, file in enumerate(files):
-        resized += _read_into(channels_last[index], file, resize=target.size is not None)
+        resized += read_into(channels_last[index], file, resize=target.size is not None)
     notes = [f"{len(files)} images in {len(classes)} classes: {_names(classes)}"]
     if resized:
         notes.append(f"{resized} images were resized to {width}x{height}, which the model fixes")
@@ -171,66 +164,6 @@ def _visible(path: Path) -> Iterator[Path]:
 
 def _is_image(path: Path) -> bool:
     return path.suffix.lower() in SUFFIXES
-
-
-def _size_of(file: Path) -> tuple[int, int]:
-    """Height and width of an image."""
-    try:
-        with Image.open(file) as image:
-            return image.height, image.width
-    except _CORRUPT as error:
-        raise _corrupt(file, error) from error
-
-
-def _read_into(pixels: NDArray[np.uint8], file: Path, *, resize: bool) -> bool:
-    """Decodes an image into [H, W, C] and returns whether it had to be resized."""
-    height, width, channels = pixels.shape
-    try:
-        with Image.open(file) as opened:
-            image: Image.Image = opened
-            if image.width * image.height > MAX_PIXELS:
-                raise DataError(
-                    f"{file}: has {image.width}x{image.height} pixels, more than {MAX_PIXELS}; "
-                    "shrink it"
-                )
-            if image.mode.startswith(DEEP_MODES):
-                raise DataError(
-                    f"{file}: has more than 8 bits per channel (mode {image.mode}); convert it to "
-                    "8 bits, or give an .npz file"
-                )
-            differs = (image.height, image.width) != (height, width)
-            if differs and not resize:
-                raise DataError(
-                    f"{file}: is {image.width}x{image.height}, the first image is "
-                    f"{width}x{height}; make them equal, or fix the model's input size"
-                )
-            image = image.convert(MODES[channels])
-            if differs:
-                image = image.resize((width, height), Image.Resampling.BILINEAR)
-            pixels[...] = np.asarray(image).reshape(pixels.shape)
-            return differs
-    except _CORRUPT as error:
-        raise _corrupt(file, error) from error
-
-
-# Everything that Pillow's decoders are known to raise on damaged files.
-_CORRUPT = (
-    OSError,
-    SyntaxError,
-    ValueError,
-    EOFError,
-    IndexError,
-    OverflowError,
-    TypeError,
-    struct.error,
-    zlib.error,
-    Image.DecompressionBombError,
-)
-
-
-def _corrupt(file: Path, error: Exception) -> DataError:
-    reason = (str(error).splitlines() or [type(error).__name__])[0][:200]
-    return DataError(f"{file}: is not a readable image ({reason}); replace or remove it")
 
 
 def _names(classes: list[tuple[str, list[Path]]], most: int = 10) -> str:

@@ -128,9 +128,7 @@ def test_models_that_do_not_fit(folder: Path, model: ModelSignature, match: str)
 
 
 def test_preprocessing_must_be_told(folder: Path) -> None:
-    with pytest.raises(
-        DataError, match=r"need the preprocessing .* give --image-mean, --image-std"
-    ):
+    with pytest.raises(DataError, match=r"need the preprocessing .* give --image-mean, --image"):
         load(folder, images=None)
     with pytest.raises(DataError, match="--image-mean has 3 numbers for 1 channels"):
         load(folder, signature("n", 1, 4, 6), images=ImageOptions((0.1,) * 3, (1.0,)))

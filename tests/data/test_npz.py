@@ -189,5 +189,5 @@ def test_a_path_that_is_nothing(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"absent\.npz: no such file or folder; give an \.npz file"):
         load_data(tmp_path / "absent.npz", ONE)
     (tmp_path / "table.csv").write_text("1,2")
-    with pytest.raises(DataError, match="is neither an .npz file nor a folder"):
+    with pytest.raises(DataError, match=r"is neither an \.npz file nor a folder"):
         load_data(tmp_path / "table.csv", ONE)
