@@ -26,6 +26,10 @@ ZERO = -1
 """Position of a channel that is nothing but zeros."""
 
 
+SELECTION = "crespr.selection"
+"""Node metadata: a Gather whose list picks the channels that one edge reads."""
+
+
 @dataclass(frozen=True, eq=False)
 class ChannelAxis:
     """The axis of a tensor (activation or initializer) that carries channels.
@@ -207,6 +211,24 @@ class Layout:
             },
             separators=(",", ":"),
         )
+
+
+def layout_from_json(text: str, graph: ChannelGraph) -> Layout:
+    """The layout that `Layout.to_json` wrote for the same graph.
+
+    Raises:
+        ValueError: if the text is of another graph.
+    """
+    known = json.loads(text)
+    layout = dense_layout(graph)
+    for i, group in enumerate(graph.groups):
+        if group.frozen is None:
+            entry = known.get(group.name)
+            if entry is None or len(entry["labels"]) != len(group.channels):
+                raise ValueError(f"the layout does not know group '{group.name}' of this model")
+            layout.labels[group.channels] = entry["labels"]
+            layout.clusters[i] = entry["clusters"]
+    return layout
 
 
 def dense_layout(graph: ChannelGraph) -> Layout:

@@ -10,7 +10,7 @@ import onnx_ir as ir
 
 from crespr_onnx.graph.rules.common import attribute, constant, dims, optional_input, rank, tracked
 from crespr_onnx.graph.tracker import ChannelTracker, NotUnderstoodError
-from crespr_onnx.layout import ZERO, ChannelAxis
+from crespr_onnx.layout import SELECTION, ZERO, ChannelAxis
 
 
 def concat(node: ir.Node, tracker: ChannelTracker) -> None:
@@ -85,12 +85,12 @@ def pad(node: ir.Node, tracker: ChannelTracker) -> None:
 def gather(node: ir.Node, tracker: ChannelTracker) -> None:
     """Picks channels by a constant list, or passes them on.
 
-    The list itself can be shortened and reordered, so what is picked from a tensor without known
-    channels are channels of their own.
+    The list itself can be shortened and reordered, so what is picked from a tensor whose channels
+    are not known, or by a Gather that was inserted for this, are channels of their own.
     """
     source = _source(node)
     over = attribute(node, "axis", 0) % rank(source)
-    axis = tracker.axis_of(source)
+    axis = None if SELECTION in node.metadata_props else tracker.axis_of(source)
     if axis is not None and over != axis.axis:
         _pass_on(node, tracker, axis)
         return

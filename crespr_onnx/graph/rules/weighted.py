@@ -107,8 +107,8 @@ def _input_channels(node: ir.Node, tracker: ChannelTracker, n: int, axis: int) -
     assert value is not None
     known = tracker.axis_of(value)
     if known is None:
-        what = "a graph input" if value.is_graph_input() else "not understood"
-        return tracker.fresh(n, frozen=f"'{value.name}' is {what}")
+        what = "is a graph input" if value.is_graph_input() else "has no known channels"
+        return tracker.fresh(n, frozen=f"'{value.name}' {what}")
     if known.axis != axis:
         reason = f"{node.op_type} '{node.name}' mixes another axis of it"
         tracker.freeze(known.channels, reason)

@@ -1,0 +1,182 @@
+"""The whole story of a run: a model and data in, a folder of proven results out."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import onnx_ir as ir
+
+from crespr_onnx.config import to_table, to_toml
+from crespr_onnx.errors import CresprError
+from crespr_onnx.files import OutputFolder
+from crespr_onnx.layout import Layout
+from crespr_onnx.progress import Listener, Progress, silent
+from crespr_onnx.record import LayerRecord, Ratio, Report
+from crespr_onnx.report import write_report
+from crespr_onnx.settings import CompressSettings
+from crespr_onnx.settings_check import check_settings
+from crespr_onnx.stages import deliver, gates, measure, plan_layout, train
+from crespr_onnx.stages.ledger import Ledger
+from crespr_onnx.stages.lower import finish, split
+from crespr_onnx.stages.masking import masked_copy
+from crespr_onnx.stages.prepare import Data, Prepared, prepare_data, prepare_model
+from crespr_onnx.stages.proof import prove_equal
+from crespr_onnx.stages.resume import Workbench
+from crespr_onnx.targets import find_target
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a run would do.
+
+    Attributes:
+        ratio: sizes before and after; those after are of the split model before fine-tuning.
+        layers: what would become of every layer.
+    """
+
+    ratio: Ratio
+    layers: tuple[LayerRecord, ...]
+
+
+def plan(settings: CompressSettings, listener: Listener = silent) -> Plan:
+    """Checks everything and chooses a layout, without training or writing anything.
+
+    Raises:
+        CresprError: whatever `compress` would raise before it starts.
+    """
+    prepared, data = _check(settings, listener)
+    lesson = train.make_lesson(prepared.model, data.train, settings, listener)
+    scores = train.score(prepared.model, prepared.graph, lesson, settings)
+    layout = plan_layout.possible_plans(prepared.graph, settings, scores)[0].layout
+    masked = masked_copy(prepared.model, prepared.graph, layout)
+    small = finish(split(masked, prepared.graph, layout), settings.form)
+    size = len(ir.to_proto(small).SerializeToString())
+    layers = measure.layer_records(prepared.graph, layout, settings.form)
+    return Plan(measure.measure_ratio(settings, prepared, small, size), layers)
+
+
+def compress(settings: CompressSettings, listener: Listener = silent, command: str = "") -> Report:
+    """Compresses a model and writes everything that proves it to the output folder.
+
+    Args:
+        settings: what to do.
+        listener: told about progress.
+        command: the command line, for the report.
+
+    Returns:
+        The report, which is in the folder as well. Its exit code is not 0 if verification,
+        compiling or a gate failed.
+
+    Raises:
+        UsageError, ModelError, DataError: before anything is written.
+    """
+    ledger = Ledger(command, to_table(settings), settings.seed)
+    with ledger.clock("load"):
+        prepared, data = _check(settings, listener)
+    output = settings.output or Path(f"compressed-{settings.model.stem}")
+    folder = OutputFolder.open(
+        output, force=settings.force, resume=settings.resume, owned=deliver.FILES
+    )
+    bench = Workbench.open(folder.path, settings, prepared.loaded)
+    folder.write("config.toml", to_toml(settings))
+    failures: list[CresprError] = []
+    try:
+        layout, tuned = _train(settings, prepared, data, bench, ledger, listener)
+        _deliver(settings, prepared, data, layout, tuned, folder, ledger, listener)
+        failures = gates.check_gates(settings, ledger.report)
+        bench.clear()
+    except CresprError as error:
+        failures = [error]
+    report = ledger.close(failures, gates.remarks(ledger.report))
+    write_report(report, folder.path)
+    return report
+
+
+def _check(settings: CompressSettings, listener: Listener) -> tuple[Prepared, Data]:
+    """Everything that can be wrong with the request, found before any work is done."""
+    check_settings(settings)
+    find_target(settings.target)
+    listener(Progress("reading model and data"))
+    prepared = prepare_model(settings.model)
+    plan_layout.check_ratio(prepared.graph, settings.ratio, settings.clusters)
+    return prepared, prepare_data(settings, prepared)
+
+
+def _train(
+    settings: CompressSettings,
+    prepared: Prepared,
+    data: Data,
+    bench: Workbench,
+    ledger: Ledger,
+    listener: Listener,
+) -> tuple[Layout, ir.Model]:
+    """From the dense model to the fine-tuned small one, by way of the restricted one."""
+    dense, graph = prepared.model, prepared.graph
+    with ledger.clock("teacher"):
+        lesson = train.make_lesson(dense, data.train, settings, listener)
+    restricted = bench.load_restricted(graph)
+    if restricted is None:
+        with ledger.clock("cluster"):
+            listener(Progress("clustering channels"))
+            scores = train.score(dense, graph, lesson, settings)
+            plans = plan_layout.possible_plans(graph, settings, scores)
+        with ledger.clock("trials"):
+            chosen = plan_layout.choose_plan(dense, graph, plans, lesson, settings, listener)
+        with ledger.clock("restrict"):
+            checkpoint = bench.training("restrict")
+            restricted = train.restrict(
+                dense, graph, chosen, lesson, settings, checkpoint, listener
+            )
+        bench.keep_restricted(*restricted, graph)
+    masked, layout = restricted
+    with ledger.clock("passes"):
+        listener(Progress("splitting clusters"))
+        small = split(masked, graph, layout)
+    with ledger.clock("verify"):
+        ledger.note(verify=prove_equal(masked, small, settings, data.evaluation))
+    with ledger.clock("tune"):
+        tuned = train.tune(small, lesson, settings, bench.training("tune"), listener)
+    return layout, tuned
+
+
+def _deliver(
+    settings: CompressSettings,
+    prepared: Prepared,
+    data: Data,
+    layout: Layout,
+    tuned: ir.Model,
+    folder: OutputFolder,
+    ledger: Ledger,
+    listener: Listener,
+) -> None:
+    """From the fine-tuned model to the files, measured."""
+    with ledger.clock("passes"):
+        model = finish(tuned, settings.form)
+    with ledger.clock("verify"):
+        listener(Progress("verifying"))
+        ledger.note(
+            verify=prove_equal(tuned, model, settings, data.evaluation, ledger.report.verify)
+        )
+    path = deliver.write_model(model, prepared, layout, settings, folder)
+    folder.write("modules.json", deliver.describe_modules(prepared.graph, layout))
+    with ledger.clock("measure"):
+        listener(Progress("measuring"))
+        size = path.stat().st_size
+        ledger.note(
+            input=measure.input_record(prepared),
+            output=measure.file_record(path),
+            ratio=measure.measure_ratio(settings, prepared, model, size),
+            layers=measure.layer_records(prepared.graph, layout, settings.form),
+            metric=measure.measure_quality(prepared.model, model, data.evaluation, settings),
+        )
+    sample = measure.one_sample(prepared.loaded.signature, data.evaluation, settings)
+    compiled = None
+    if find_target(settings.target).compiles:
+        with ledger.clock("compile"):
+            listener(Progress(f"compiling for {settings.target}"))
+            compiled = deliver.compile_target(path, model, prepared, settings, folder.path)
+            ledger.note(artefact=measure.file_record(folder.path / deliver.ARTEFACT))
+            deliver.check_artefact(folder.path, path, sample)
+    with ledger.clock("latency"):
+        listener(Progress("timing"))
+        dense = settings.model
+        ledger.note(latency_ms=deliver.measure_latency(dense, path, sample, compiled))

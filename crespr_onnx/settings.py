@@ -1,0 +1,58 @@
+"""What a run of `compress` can be told; the command line and the config file are made from it."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from crespr_onnx.data.normalisation import ImageOptions
+
+
+@dataclass(frozen=True)
+class CompressSettings:
+    """Everything that decides the outcome of a run.
+
+    Attributes:
+        model: the ONNX model to compress.
+        ratio: physical ratio to reach, in (0, 1).
+        target: name of the machine to make it for.
+        data: training or calibration data: .npz, folder of class folders, or module:function.
+        eval_data: the same for the accuracy that is reported; without it a tenth of `data` is held
+            out of training.
+        output: folder for the results; by default compressed-<name of the model>.
+        images: preprocessing, for a folder of images.
+        criterion: importance criterion.
+        clusters: cluster count K, or None to let a short trial choose.
+        epochs: passes over the data in all, restriction and fine-tuning together.
+        batch_size: samples per training step.
+        lr: highest learning rate while fine-tuning the small model.
+        max_drop: most that the metric may lose, 0.05 being five points (exit code 5).
+        min_speedup: least speed-up over the dense model in ONNX Runtime (exit code 6).
+        form: how clusters are emitted: "grouped" as one operator per layer, "separate" as one per
+            cluster, joined to branches.
+        input_shapes: shape of inputs with dynamic axes besides the batch.
+        threads: threads for training; latency is always measured on one.
+        seed: of everything random.
+        resume: go on with an interrupted run in `output`.
+        force: replace the results in `output`.
+    """
+
+    model: Path
+    ratio: float
+    target: str = "onnx"
+    data: str | None = None
+    eval_data: str | None = None
+    output: Path | None = None
+    images: ImageOptions | None = None
+    criterion: str = "magnitude"
+    clusters: int | None = None
+    epochs: int = 15
+    batch_size: int = 128
+    lr: float = 3e-3
+    max_drop: float = 0.05
+    min_speedup: float = 1.0
+    form: str = "grouped"
+    input_shapes: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
+    threads: int | None = None
+    seed: int = 0
+    resume: bool = False
+    force: bool = False

@@ -1,0 +1,134 @@
+"""Writes what a run delivers: the model with its marks, the compiled artefact, the modules."""
+
+import json
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx_ir as ir
+from numpy.typing import NDArray
+
+from crespr_onnx.errors import CompileError, ModelError, VerificationError
+from crespr_onnx.files import OutputFolder
+from crespr_onnx.graph.accounting import stored_weights
+from crespr_onnx.graph.latency import METHOD, time_models
+from crespr_onnx.graph.random_inputs import input_shapes_for
+from crespr_onnx.graph.session import run
+from crespr_onnx.layout import DROPPED, ChannelGraph, Layout
+from crespr_onnx.passes.spec import check_compilable
+from crespr_onnx.record import Latency
+from crespr_onnx.settings import CompressSettings
+from crespr_onnx.stages.prepare import Prepared
+from crespr_onnx.targets import find_target
+from crespr_onnx.targets.check import run_artefact, time_artefact
+from crespr_onnx.targets.compile_cpu import compile_cpu
+from crespr_onnx.targets.target import Artefact
+
+MODEL = "model.onnx"
+FILES = (
+    MODEL, "model.so", "artefact.json", "run.py", "modules.json", "config.toml",
+    "report.json", "report.html",
+)  # fmt: skip
+ARTEFACT = "model.so"
+SCHEMA = "1"
+ARTEFACT_TOLERANCE = 1e-4
+
+Arrays = dict[str, NDArray[Any]]
+
+
+def write_model(
+    model: ir.Model,
+    prepared: Prepared,
+    layout: Layout,
+    settings: CompressSettings,
+    folder: OutputFolder,
+) -> Path:
+    """Writes model.onnx with its marks among the metadata; the user's own metadata stays."""
+    delivered = model.clone(deep_copy=True)
+    stored = stored_weights(model)
+    delivered.metadata_props.update(
+        {
+            "crespr.schema": SCHEMA,
+            "crespr.layout": layout.to_json(prepared.graph),
+            "crespr.ratio": f"{1.0 - stored / prepared.graph.weights:.6f}",
+            "crespr.source_sha256": prepared.loaded.sha256,
+            "crespr.version": version("crespr-onnx"),
+            "crespr.seed": str(settings.seed),
+        }
+    )
+    # Shapes between the nodes can be inferred again, and would be half of a very small file.
+    for node in delivered.graph:
+        for value in node.outputs:
+            if not value.is_graph_output():
+                value.shape, value.type = None, None
+    return folder.write(MODEL, ir.to_proto(delivered).SerializeToString(deterministic=True))
+
+
+def describe_modules(graph: ChannelGraph, layout: Layout) -> str:
+    """The content of modules.json: the channels of the input model in each module, and dropped."""
+    free = [g for g in graph.groups if g.frozen is None]
+
+    def channels(label: int) -> dict[str, list[int]]:
+        return {
+            g.name: np.flatnonzero(layout.labels[g.channels] == label).tolist()
+            for g in free
+            if (layout.labels[g.channels] == label).any()
+        }
+
+    count = int(layout.clusters.max(initial=1))
+    modules = [{"module": k, "channels": channels(k)} for k in range(count)]
+    return json.dumps({"modules": modules, "dropped": channels(DROPPED)}, indent=1) + "\n"
+
+
+def compile_target(
+    path: Path, model: ir.Model, prepared: Prepared, settings: CompressSettings, folder: Path
+) -> Artefact:
+    """Compiles an emitted model for the target, for a batch of one.
+
+    Raises:
+        CompileError: if it cannot be compiled.
+    """
+    try:
+        check_compilable(model)
+    except ModelError as error:
+        raise CompileError(str(error)) from error
+    shapes = input_shapes_for(prepared.loaded.signature, 1, settings.input_shapes or None)
+    return compile_cpu(path, folder, find_target(settings.target), shapes)
+
+
+def check_artefact(folder: Path, model: Path, sample: Arrays) -> None:
+    """Loads an artefact in a fresh process and compares it with ONNX Runtime.
+
+    Raises:
+        VerificationError: if an output differs by more than 1e-4 of its largest value.
+        CompileError: if the artefact does not run.
+    """
+    expected, actual = run(model, sample), run_artefact(folder, sample)
+    for name, reference in expected.items():
+        scale = max(float(np.abs(reference).max(initial=0.0)), 1e-12)
+        worst = float(np.abs(reference - actual[name]).max(initial=0.0)) / scale
+        if not worst <= ARTEFACT_TOLERANCE:
+            raise VerificationError(
+                f"the compiled artefact's output '{name}' differs from ONNX Runtime's by "
+                f"{worst:.3g} of its largest value; at most {ARTEFACT_TOLERANCE:g} is allowed"
+            )
+
+
+def measure_latency(
+    dense: Path, compressed: Path, sample: Arrays, artefact: Artefact | None
+) -> Latency:
+    """Times dense and compressed model, and the artefact, side by side on one thread."""
+    models = {"dense_onnxruntime": dense, "compressed_onnxruntime": compressed}
+    if artefact is not None:
+        times = time_artefact(artefact.folder, models, sample)
+    else:
+        times = {name: t.median_ms for name, t in time_models(models, sample).items()}
+    return Latency(
+        batch=1,
+        threads=1,
+        dense_onnxruntime=times["dense_onnxruntime"],
+        compressed_onnxruntime=times["compressed_onnxruntime"],
+        compressed_tvm=times.get("compressed_tvm"),
+        method=METHOD,
+    )

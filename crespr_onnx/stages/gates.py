@@ -1,0 +1,54 @@
+"""Whether what came out is good enough to go on with."""
+
+from crespr_onnx.errors import AccuracyGateError, CresprError, SpeedGateError
+from crespr_onnx.record import Latency, Report
+from crespr_onnx.settings import CompressSettings
+
+
+def check_gates(settings: CompressSettings, report: Report) -> list[CresprError]:
+    """All gates that a finished run fails, the accuracy gate first."""
+    ratio, metric, latency = report.ratio, report.metric, report.latency_ms
+    failures: list[CresprError] = []
+    if metric is not None and metric.drop > settings.max_drop:
+        failures.append(
+            AccuracyGateError(
+                f"{metric.name} fell by {metric.drop:.4f}, from {metric.dense:.4f} to "
+                f"{metric.compressed:.4f}; --max-drop allows {settings.max_drop:g}: "
+                "train longer (--epochs) or lower --ratio"
+            )
+        )
+    if ratio is not None and ratio.physical < ratio.requested:
+        failures.append(
+            SpeedGateError(
+                f"the emitted model has a physical ratio of {ratio.physical:.4f}; "
+                f"--ratio asks for {ratio.requested:g}"
+            )
+        )
+    if latency is not None and (fastest := speed_up(latency)) < settings.min_speedup:
+        failures.append(
+            SpeedGateError(
+                f"the compressed model is {fastest:.2f} times as fast as the dense one in ONNX "
+                f"Runtime; --min-speedup asks for {settings.min_speedup:g}"
+            )
+        )
+    return failures
+
+
+def speed_up(latency: Latency) -> float:
+    """Dense time in ONNX Runtime over the best time of what is delivered."""
+    delivered = [latency.compressed_onnxruntime]
+    if latency.compressed_tvm is not None:
+        delivered.append(latency.compressed_tvm)
+    return latency.dense_onnxruntime / max(min(delivered), 1e-9)
+
+
+def remarks(report: Report) -> list[str]:
+    """What a user must hear although no gate failed."""
+    latency = report.latency_ms
+    tvm = None if latency is None else latency.compressed_tvm
+    if latency is None or tvm is None or tvm <= latency.compressed_onnxruntime:
+        return []
+    return [
+        f"the compiled artefact is {tvm / latency.compressed_onnxruntime:.1f} times slower than "
+        "ONNX Runtime on model.onnx; deploy model.onnx where you can choose"
+    ]

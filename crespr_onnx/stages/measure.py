@@ -1,0 +1,131 @@
+"""What came out: quality, size, work and speed, dense against compressed."""
+
+import hashlib
+import os
+from pathlib import Path
+
+import numpy as np
+import onnx_ir as ir
+from numpy.typing import NDArray
+
+from crespr_onnx.data import Samples
+from crespr_onnx.graph.accounting import node_costs, stored_weights
+from crespr_onnx.graph.random_inputs import input_shapes_for, random_array
+from crespr_onnx.graph.session import make_session, run
+from crespr_onnx.graph.signature import ModelSignature
+from crespr_onnx.layout import ChannelGraph, Layout
+from crespr_onnx.record import FileRecord, LayerRecord, Metric, Ratio
+from crespr_onnx.settings import CompressSettings
+from crespr_onnx.stages.prepare import Prepared
+
+Array = NDArray[np.float32]
+
+
+def measure_quality(
+    dense: ir.Model, compressed: ir.Model, samples: Samples | None, settings: CompressSettings
+) -> Metric | None:
+    """Accuracy on labels; without labels agreement with the dense model, or explained variance.
+
+    Agreement is the share of samples with the same highest score; explained variance, for outputs
+    that are not a row of scores, is 1 - (squared difference) / (variance of the dense output).
+    """
+    if samples is None:
+        return None
+    threads = settings.threads or os.cpu_count() or 1
+    first, second = (_first_output(model, samples, threads) for model in (dense, compressed))
+    n = len(samples)
+    if first.ndim != 2 or first.shape[1] < 2:
+        spread = float(np.var(first)) or 1.0
+        explained = 1.0 - float(np.mean((first - second) ** 2)) / spread
+        return Metric("explained variance", 1.0, explained, 1.0 - explained, n)
+    choices = first.argmax(axis=1), second.argmax(axis=1)
+    if samples.labels is None:
+        same = float(np.mean(choices[0] == choices[1]))
+        return Metric("agreement", 1.0, same, 1.0 - same, n)
+    before, after = (float(np.mean(choice == samples.labels)) for choice in choices)
+    return Metric("accuracy", before, after, before - after, n)
+
+
+def _first_output(model: ir.Model, samples: Samples, threads: int) -> Array:
+    session = make_session(model, threads=threads)
+    parts = [next(iter(run(session, batch).values())) for batch in samples.batches(256)]
+    return np.concatenate(parts)
+
+
+def one_sample(
+    signature: ModelSignature, samples: Samples | None, settings: CompressSettings
+) -> dict[str, NDArray[np.generic]]:
+    """A batch of one to time on: the first sample, or random numbers where there is none."""
+    if samples is not None:
+        batch: dict[str, NDArray[np.generic]] = samples.batch(np.arange(1))
+        return batch
+    rng = np.random.default_rng(settings.seed)
+    shapes = input_shapes_for(signature, 1, settings.input_shapes or None)
+    return {spec.name: random_array(spec, shapes[spec.name], rng) for spec in signature.inputs}
+
+
+def measure_ratio(
+    settings: CompressSettings, prepared: Prepared, model: ir.Model, size: int
+) -> Ratio:
+    """Weights, work and bytes before and after; what is stored is counted in the emitted graph."""
+    before, after = prepared.graph.weights, stored_weights(model)
+    return Ratio(
+        requested=settings.ratio,
+        physical=1.0 - after / before,
+        weights_before=before,
+        weights_after=after,
+        macs_before=_edge_macs(prepared.model, settings),
+        macs_after=_edge_macs(model, settings),
+        bytes_before=prepared.loaded.bytes,
+        bytes_after=size,
+    )
+
+
+def _edge_macs(model: ir.Model, settings: CompressSettings) -> int:
+    """Multiply-accumulates per sample in weighted edges; 0 where a shape is not known."""
+    costs = node_costs(model, settings.input_shapes or None)
+    return sum(c.macs or 0 for c in costs if c.weights and not c.depthwise)
+
+
+def file_record(path: Path) -> FileRecord:
+    """Path, checksum and size of a file that was written."""
+    data = path.read_bytes()
+    return FileRecord(str(path), hashlib.sha256(data).hexdigest(), len(data))
+
+
+def input_record(prepared: Prepared) -> FileRecord:
+    """The same of the input model, external data included in the size."""
+    return FileRecord(str(prepared.loaded.path), prepared.loaded.sha256, prepared.loaded.bytes)
+
+
+def layer_records(graph: ChannelGraph, layout: Layout, form: str) -> tuple[LayerRecord, ...]:
+    """What became of every weighted edge, and why."""
+    return tuple(_layer(graph, layout, i, form) for i in range(len(graph.edges)))
+
+
+def _layer(graph: ChannelGraph, layout: Layout, index: int, form: str) -> LayerRecord:
+    edge = graph.edges[index]
+    clusters = layout.edge_clusters(graph, edge)
+    after = layout.stored_weights(graph, edge)
+    if clusters > 1:
+        batched = "grouped" if edge.op.startswith("Conv") else "batched"
+        chosen = batched if form == "grouped" else "separate"
+        reason = f"{clusters} clusters on both sides"
+    else:
+        chosen = "dense"
+        reason = edge.frozen or _why_dense(graph, layout, index)
+    return LayerRecord(edge.name, edge.op, edge.weights, after, clusters, chosen, reason)
+
+
+def _why_dense(graph: ChannelGraph, layout: Layout, index: int) -> str:
+    edge = graph.edges[index]
+    if layout.clusters.max() == 1:
+        return "one cluster: shrunk only"
+    for side, channels in (("input", edge.in_channels), ("output", edge.out_channels)):
+        groups = [graph.groups[g] for g in graph.groups_on(channels)]
+        frozen = next((g.frozen for g in groups if g.frozen is not None), None)
+        if frozen is not None:
+            return f"shared {side}: {frozen}"
+        if layout.axis_clusters(graph, channels) == 1:
+            return f"shared {side}: fewer channels than clusters"
+    return "the clusters of its sides differ"

@@ -1,0 +1,139 @@
+"""Chooses the layout: importance, then cluster count, widths and labels under the budget."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import onnx_ir as ir
+
+from crespr_onnx.errors import ModelError, UsageError
+from crespr_onnx.layout import ChannelGraph, Layout
+from crespr_onnx.progress import Listener, Progress
+from crespr_onnx.settings import CompressSettings
+from crespr_onnx.stages.lower import split
+from crespr_onnx.stages.masking import masked_copy
+from crespr_onnx.training.allocate import Allocation, allocate, max_clusters, max_ratio
+from crespr_onnx.training.channel_edges import FloatArray, channel_edges, channel_importance
+from crespr_onnx.training.cluster import cluster, log_kept
+from crespr_onnx.training.finetune import FineTuning, fine_tune, mean_loss
+from crespr_onnx.training.importance import Importance
+from crespr_onnx.training.importer import import_model
+from crespr_onnx.training.lesson import Lesson
+
+CANDIDATES = (1, 2, 4, 8, 16, 32)
+"""Cluster counts that `--clusters auto` considers."""
+MAX_TRIALS = 3
+TRIAL_SHARE = 0.1
+"""Training steps that all trials take together, relative to the whole run."""
+MAX_TRIAL_STEPS = 200
+HELD_BACK = 1024
+"""Most samples that no trial trains on, to compare the candidates by."""
+
+
+@dataclass(frozen=True, eq=False)
+class LayoutPlan:
+    """A layout and what it was made from.
+
+    Attributes:
+        allocation: widths and cluster counts.
+        layout: the labels.
+        channels: importance of each channel, shape [n_channels].
+        clusters: the cluster count that was asked for or chosen.
+    """
+
+    allocation: Allocation
+    layout: Layout
+    channels: FloatArray
+    clusters: int
+
+
+def check_ratio(graph: ChannelGraph, ratio: float, clusters: int | None) -> None:
+    """Refuses what no layout of the model can give.
+
+    Raises:
+        ModelError: if no layout reaches the ratio.
+        UsageError: if the model has no room for that many clusters.
+    """
+    reachable = max_ratio(graph)
+    if ratio > reachable:
+        raise ModelError(
+            f"--ratio {ratio:g} is beyond what this model allows: at most {reachable:.4f} of its "
+            "weights can go (crespr-onnx inspect shows what stays dense and why)"
+        )
+    most = max_clusters(graph)
+    if clusters is not None and clusters > most:
+        raise UsageError(
+            f"--clusters {clusters} is more than this model has room for: no layer has more than "
+            f"{most} channels on both sides that can be clustered; give at most {most}, or auto"
+        )
+
+
+def possible_plans(
+    graph: ChannelGraph, settings: CompressSettings, scores: Importance
+) -> list[LayoutPlan]:
+    """Layouts that reach a ratio, the one that keeps the most importance first.
+
+    Args:
+        graph: channels of the dense model.
+        settings: ratio, cluster count (None for one plan per K that is possible), and seed.
+        scores: importance of all connections.
+
+    Raises:
+        UsageError: if the cluster count that is asked for does not reach the ratio.
+    """
+    clusters = settings.clusters
+    edges = channel_edges(graph, scores)
+    channels = channel_importance(graph, edges)
+    plans = []
+    for k in (clusters,) if clusters is not None else CANDIDATES:
+        if k > max(1, max_clusters(graph)):
+            break
+        try:
+            allocation = allocate(graph, k, settings.ratio)
+        except UsageError:
+            if clusters is not None:
+                raise
+            break
+        plans.append(
+            LayoutPlan(allocation, cluster(graph, edges, allocation, settings.seed), channels, k)
+        )
+    return sorted(plans, key=lambda plan: -log_kept(graph, plan.layout, edges))
+
+
+def choose_plan(
+    dense: ir.Model,
+    graph: ChannelGraph,
+    plans: list[LayoutPlan],
+    lesson: Lesson | None,
+    settings: CompressSettings,
+    notify: Listener,
+) -> LayoutPlan:
+    """Cuts the dense model down to each of the best plans, trains it briefly, keeps the best.
+
+    Kept importance alone does not tell how well a small network trains, a short training does.
+    """
+    plans = plans[:MAX_TRIALS]
+    if lesson is None:
+        return plans[0]
+    whole = settings.epochs * lesson.steps(settings.batch_size)
+    steps = min(MAX_TRIAL_STEPS, int(TRIAL_SHARE * whole / len(plans)))
+    if len(plans) == 1 or steps < 1:
+        return plans[0]
+    n = len(lesson.samples)
+    order = np.random.default_rng((settings.seed, 7)).permutation(n)
+    held = min(HELD_BACK, n // 5 + 1)
+    seen = min(n - held, steps * settings.batch_size)
+    trial, exam = (
+        lesson.part(np.sort(order[held : held + seen])),
+        lesson.part(np.sort(order[:held])),
+    )
+    passes = max(1, steps // trial.steps(settings.batch_size))
+    losses = []
+    for i, plan in enumerate(plans):
+        masked = masked_copy(dense, graph, plan.layout)
+        imported = import_model(split(masked, graph, plan.layout))
+        setting = FineTuning(passes, settings.batch_size, settings.lr, seed=settings.seed)
+        fine_tune(imported.module, trial, setting)
+        losses.append(mean_loss(imported.module, exam))
+        detail = f"{plan.clusters} clusters: loss {losses[-1]:.4f}"
+        notify(Progress("trying cluster counts", (i + 1) / len(plans), detail))
+    return plans[int(np.argmin(losses))]

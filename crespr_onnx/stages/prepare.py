@@ -1,0 +1,121 @@
+"""From a file to a checked model with its channels, and from a source to data that fits it."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import onnx_ir as ir
+from onnx_ir.passes.common import ShapeInferencePass
+
+from crespr_onnx.data import Samples, load_data
+from crespr_onnx.errors import DataError, ModelError
+from crespr_onnx.graph.channels import Obstacle, find_channels
+from crespr_onnx.graph.load import LoadedModel, load_model
+from crespr_onnx.graph.session import make_session, run
+from crespr_onnx.layout import ChannelGraph
+from crespr_onnx.passes.fold_constants import FoldConstants
+from crespr_onnx.passes.insert_gathers import InsertGathers
+from crespr_onnx.passes.spec import check_imported
+from crespr_onnx.settings import CompressSettings
+
+MIN_SAMPLES = 8
+HELD_OUT = 0.1
+"""Share of the training data that stands in for missing evaluation data."""
+
+
+@dataclass(frozen=True, eq=False)
+class Prepared:
+    """A model that is ready to be compressed.
+
+    Attributes:
+        loaded: the model as it was read.
+        model: a working copy: constants folded, wide inputs behind a Gather.
+        graph: channels of the working copy.
+        obstacles: nodes that the analysis could not follow.
+    """
+
+    loaded: LoadedModel
+    model: ir.Model
+    graph: ChannelGraph
+    obstacles: tuple[Obstacle, ...]
+
+
+def prepare_model(path: Path) -> Prepared:
+    """Loads a model and finds its channels.
+
+    Raises:
+        ModelError: if the model cannot be read or nothing in it can be pruned.
+    """
+    loaded = load_model(path)
+    model = loaded.model.clone(deep_copy=True)
+    FoldConstants()(model)
+    infer_shapes(model)
+    check_imported(model)
+    graph, obstacles = find_channels(model)
+    if InsertGathers(graph)(model).modified:
+        infer_shapes(model)
+        graph, obstacles = find_channels(model)
+    if all(group.frozen is not None for group in graph.groups):
+        reasons = "; ".join(f"{o.op} '{o.node}': {o.reason}" for o in obstacles[:2])
+        raise ModelError(
+            f"{path}: no prunable operator: "
+            + (reasons or "it has no Conv, Gemm or MatMul with weights between two channel groups")
+        )
+    return Prepared(loaded, model, graph, obstacles)
+
+
+def infer_shapes(model: ir.Model) -> None:
+    """Fills in the shapes of all values, in place."""
+    ShapeInferencePass(check_type=False, strict_mode=False, data_prop=True)(model)
+
+
+@dataclass(frozen=True, eq=False)
+class Data:
+    """Data of a run.
+
+    Attributes:
+        train: samples to train or calibrate on, or None.
+        evaluation: samples that the metric is measured on, or None.
+        held_out: whether `evaluation` was taken out of the training data.
+    """
+
+    train: Samples | None
+    evaluation: Samples | None
+    held_out: bool = False
+
+
+def prepare_data(settings: CompressSettings, prepared: Prepared) -> Data:
+    """Reads the data that the settings name.
+
+    Raises:
+        DataError: if it does not fit the model, or training was asked for without any.
+    """
+    signature = prepared.loaded.signature
+    if settings.data is None and settings.epochs > 0:
+        raise DataError(
+            f"--epochs {settings.epochs} needs --data that the model was trained on: {signature}; "
+            "give it, or --epochs 0 to prune by the weights alone"
+        )
+    train = evaluation = None
+    if settings.data is not None:
+        train = load_data(settings.data, signature, images=settings.images, min_samples=MIN_SAMPLES)
+        _try_batch(prepared, train, settings.data)
+    if settings.eval_data is not None:
+        evaluation = load_data(settings.eval_data, signature, images=settings.images)
+        _try_batch(prepared, evaluation, settings.eval_data)
+        return Data(train, evaluation)
+    if train is None:
+        return Data(None, None)
+    rest, held = train.split(HELD_OUT, settings.seed)
+    return Data(rest, held, held_out=True)
+
+
+def _try_batch(prepared: Prepared, samples: Samples, source: str) -> None:
+    """Runs the model on a few samples, so that bad data is told from a bad model at once."""
+    try:
+        run(make_session(prepared.model), samples.batch(np.arange(min(2, len(samples)))))
+    except ModelError as error:
+        raise DataError(
+            f"{source}: the model does not run on this data ({error}); it takes "
+            f"{prepared.loaded.signature}"
+        ) from error

@@ -1,0 +1,186 @@
+"""Restriction of the dense model and fine-tuning of the small one."""
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import onnx_ir as ir
+import torch
+from numpy.typing import NDArray
+
+from crespr_onnx.data import Samples
+from crespr_onnx.graph.session import make_session, run
+from crespr_onnx.layout import ChannelGraph, Layout
+from crespr_onnx.progress import Listener, Progress
+from crespr_onnx.settings import CompressSettings
+from crespr_onnx.stages.masking import mask_weights
+from crespr_onnx.stages.plan_layout import LayoutPlan
+from crespr_onnx.training.channel_edges import channel_edges, channel_importance
+from crespr_onnx.training.checkpoint import Checkpoint
+from crespr_onnx.training.cluster import improve
+from crespr_onnx.training.finetune import FineTuning, fine_tune
+from crespr_onnx.training.importance import CRITERIA, Importance, weight_energy
+from crespr_onnx.training.importer import ImportedModel, import_model
+from crespr_onnx.training.lesson import Lesson
+from crespr_onnx.training.objective import Objective
+from crespr_onnx.training.restrict import Restriction
+
+CALIBRATION_BATCHES = 16
+RESTRICT_SHARE = 0.2
+"""Share of the epochs in which the dense model is restricted; the small one gets the others."""
+RESTRICT_LR = 1.0 / 3.0
+"""Learning rate of the restriction relative to fine-tuning: a trained model wants smaller steps."""
+RELABEL_AT = (0.15, 0.3)
+"""Points of the restriction at which labels are refined; alpha is above one half at both."""
+
+
+def make_lesson(
+    dense: ir.Model, samples: Samples | None, settings: CompressSettings, notify: Listener
+) -> Lesson | None:
+    """Lets the dense model answer all samples once, so that no step has to ask it again."""
+    if samples is None:
+        return None
+    torch.set_num_threads(settings.threads or os.cpu_count() or 1)
+    session = make_session(dense, threads=torch.get_num_threads())
+    answers: dict[str, list[NDArray[np.float32]]] = {}
+    done = 0
+    for batch in samples.batches(256):
+        for name, array in run(session, batch).items():
+            answers.setdefault(name, []).append(array.astype(np.float32))
+        done += len(next(iter(batch.values())))
+        notify(Progress("asking the dense model", done / len(samples)))
+    return Lesson(
+        samples=samples,
+        inputs=tuple(value.name or "" for value in dense.graph.inputs),
+        targets=tuple(np.concatenate(parts) for parts in answers.values()),
+        objective=objective_for(dense, samples),
+    )
+
+
+def objective_for(dense: ir.Model, samples: Samples) -> Objective:
+    """A classifier's objective for one matrix of scores, squared distance for all else."""
+    output = dense.graph.outputs[0]
+    shape = list(output.shape or ())
+    scores = len(dense.graph.outputs) == 1 and len(shape) == 2
+    producer = output.producer()
+    return Objective(
+        classifier=scores and (samples.labels is not None or shape[-1] != 1),
+        probabilities=producer is not None and producer.op_type == "Softmax",
+    )
+
+
+def score(
+    dense: ir.Model, graph: ChannelGraph, lesson: Lesson | None, settings: CompressSettings
+) -> Importance:
+    """Importance of all connections: by the chosen criterion, or by the weights alone."""
+    if lesson is None:
+        return weight_energy(dense, graph)
+    return _score(import_model(dense), graph, lesson, settings)
+
+
+def _score(
+    imported: ImportedModel, graph: ChannelGraph, lesson: Lesson, settings: CompressSettings
+) -> Importance:
+    batches = lesson.calibration(settings.batch_size, CALIBRATION_BATCHES)
+    return CRITERIA[settings.criterion](imported, graph, batches, lesson.objective)
+
+
+def restrict(
+    dense: ir.Model,
+    graph: ChannelGraph,
+    plan: LayoutPlan,
+    lesson: Lesson | None,
+    settings: CompressSettings,
+    checkpoint: Path,
+    notify: Listener,
+) -> tuple[ir.Model, Layout]:
+    """Anneals everything outside the layout to zero while training.
+
+    Returns:
+        A copy of the dense model with the restricted weights, and the layout, whose labels may have
+        been refined on the way.
+    """
+    epochs = restrict_epochs(settings.epochs)
+    model = dense.clone(deep_copy=True)
+    layout = plan.layout
+    if epochs and lesson is not None:
+        imported = import_model(dense)
+        restriction = Restriction(imported, graph, layout, plan.channels)
+        steps = epochs * lesson.steps(settings.batch_size)
+        relabel_at = {int(share * steps) for share in RELABEL_AT}
+
+        def before_step(progress: float) -> None:
+            if round(progress * steps) in relabel_at and plan.clusters > 1:
+                _relabel(imported, graph, plan, restriction, lesson, settings)
+            restriction.advance(progress)
+
+        fine_tune(
+            imported.module,
+            lesson,
+            FineTuning(epochs, settings.batch_size, settings.lr * RESTRICT_LR, seed=settings.seed),
+            before_step=before_step,
+            after_step=_reporter("restricting to clusters", epochs, notify),
+            checkpoint=Checkpoint(checkpoint, restriction),
+        )
+        restriction.commit()
+        imported.write_back(model)
+        layout = restriction.layout
+    mask_weights(model, graph, layout)
+    return model, layout
+
+
+def tune(
+    small: ir.Model,
+    lesson: Lesson | None,
+    settings: CompressSettings,
+    checkpoint: Path,
+    notify: Listener,
+) -> ir.Model:
+    """A copy of the small model, fine-tuned for the epochs that restriction left."""
+    epochs = settings.epochs - restrict_epochs(settings.epochs)
+    model = small.clone(deep_copy=True)
+    if epochs and lesson is not None:
+        imported = import_model(model)
+        fine_tune(
+            imported.module,
+            lesson,
+            FineTuning(epochs, settings.batch_size, settings.lr, seed=settings.seed + 1),
+            after_step=_reporter("fine-tuning the small model", epochs, notify),
+            checkpoint=Checkpoint(checkpoint),
+        )
+        imported.write_back(model)
+    return model
+
+
+def restrict_epochs(epochs: int) -> int:
+    """How many of all epochs go into the restriction."""
+    return max(1, round(epochs * RESTRICT_SHARE)) if epochs >= 2 else 0
+
+
+def _relabel(
+    imported: ImportedModel,
+    graph: ChannelGraph,
+    plan: LayoutPlan,
+    restriction: Restriction,
+    lesson: Lesson,
+    settings: CompressSettings,
+) -> None:
+    """Refines the labels by the importance of the weights as they have become."""
+    training = imported.module.training
+    with restriction.lifted():
+        edges = channel_edges(graph, _score(imported, graph, lesson, settings))
+    imported.module.train(training)
+    layout = improve(graph, edges, plan.allocation, restriction.layout, sweeps=4)
+    restriction.relabel(layout, channel_importance(graph, edges))
+
+
+def _reporter(stage: str, epochs: int, notify: Listener) -> Callable[[float, float], None]:
+    smooth: list[float] = []
+
+    def after_step(progress: float, loss: float) -> None:
+        smooth[:] = [0.95 * smooth[0] + 0.05 * loss if smooth else loss]
+        epoch = min(epochs, int(progress * epochs) + 1)
+        notify(Progress(stage, progress, f"epoch {epoch}/{epochs}, loss {smooth[0]:.4f}"))
+
+    return after_step

@@ -1,0 +1,1 @@
+"""The PyTorch side: import, importance, clustering, restriction and fine-tuning."""

@@ -1,0 +1,61 @@
+"""Importance by channel: the form in which clustering and allocation read it."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from crespr_onnx.layout import ChannelGraph, IntArray, WeightedEdge
+
+FloatArray = NDArray[np.float64]
+
+
+@dataclass(frozen=True, eq=False)
+class ChannelEdge:
+    """A weighted edge with the positions of each channel added up (a flatten repeats channels).
+
+    Attributes:
+        edge: the edge.
+        in_ids: distinct channel ids on its input side.
+        out_ids: the same of its output side.
+        importance: of each pair of channels, shape [len(out_ids), len(in_ids)], summing to 1.
+    """
+
+    edge: WeightedEdge
+    in_ids: IntArray
+    out_ids: IntArray
+    importance: FloatArray
+
+
+def channel_edges(
+    graph: ChannelGraph, importance: Mapping[str, FloatArray]
+) -> tuple[ChannelEdge, ...]:
+    """Sums importance by channel, and scales it so that every edge counts the same.
+
+    Without that scale the layer with the largest numbers would be all that clustering sees.
+    """
+    result = []
+    for edge in graph.edges:
+        if edge.frozen is not None:
+            continue
+        in_ids, in_index = np.unique(edge.in_channels, return_inverse=True)
+        out_ids, out_index = np.unique(edge.out_channels, return_inverse=True)
+        by_input = np.zeros((len(edge.out_channels), len(in_ids)))
+        np.add.at(by_input.T, in_index, importance[edge.name].T)
+        summed = np.zeros((len(out_ids), len(in_ids)))
+        np.add.at(summed, out_index, by_input)
+        total = summed.sum()
+        uniform = np.full_like(summed, 1.0 / summed.size)
+        scaled = summed / total if np.isfinite(total) and total > 0 else uniform
+        result.append(ChannelEdge(edge, in_ids, out_ids, scaled))
+    return tuple(result)
+
+
+def channel_importance(graph: ChannelGraph, edges: tuple[ChannelEdge, ...]) -> FloatArray:
+    """Importance of each channel: that of all connections it takes part in, shape [n_channels]."""
+    total = np.zeros(graph.n_channels)
+    for e in edges:
+        np.add.at(total, e.in_ids, e.importance.sum(axis=0))
+        np.add.at(total, e.out_ids, e.importance.sum(axis=1))
+    return total

@@ -1,0 +1,70 @@
+"""Where a training phase can be taken up again: after each epoch, as safetensors."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+import torch
+from safetensors.torch import load_file, save
+from torch import nn
+
+from crespr_onnx.files import write_atomic
+
+_EPOCHS = "epochs_done"
+
+
+class Extra(Protocol):
+    """State besides weights and optimiser that a phase must not lose."""
+
+    def state(self) -> Mapping[str, torch.Tensor]:
+        """The state as tensors by name."""
+
+    def load_state(self, state: Mapping[str, torch.Tensor]) -> None:
+        """Takes up a state that `state` gave."""
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """The checkpoint file of one training phase.
+
+    Attributes:
+        path: the file.
+        extra: further state of the phase, or None.
+    """
+
+    path: Path
+    extra: Extra | None = None
+
+    def save(self, module: nn.Module, optimizer: torch.optim.Optimizer, epochs_done: int) -> None:
+        """Writes the state after an epoch, whole or not at all."""
+        tensors = {f"module.{name}": t for name, t in module.state_dict().items()}
+        for i, state in optimizer.state_dict()["state"].items():
+            tensors |= {f"optimizer.{i}.{name}": torch.as_tensor(t) for name, t in state.items()}
+        if self.extra is not None:
+            tensors |= {f"extra.{name}": t for name, t in self.extra.state().items()}
+        tensors[_EPOCHS] = torch.tensor(epochs_done)
+        # A copy each, since safetensors refuses tied weights.
+        write_atomic(
+            self.path, save({n: t.detach().contiguous().clone() for n, t in tensors.items()})
+        )
+
+    def load(self, module: nn.Module, optimizer: torch.optim.Optimizer) -> int:
+        """Restores the state, if there is one; returns how many epochs it has behind it."""
+        if not self.path.is_file():
+            return 0
+        tensors = load_file(self.path)
+        module.load_state_dict(_part(tensors, "module."))
+        states: dict[int, dict[str, torch.Tensor]] = {}
+        for name, tensor in _part(tensors, "optimizer.").items():
+            index, _, key = name.partition(".")
+            states.setdefault(int(index), {})[key] = tensor
+        groups = optimizer.state_dict()["param_groups"]
+        optimizer.load_state_dict({"state": states, "param_groups": groups})
+        if self.extra is not None:
+            self.extra.load_state(_part(tensors, "extra."))
+        return int(tensors[_EPOCHS])
+
+
+def _part(tensors: Mapping[str, torch.Tensor], prefix: str) -> dict[str, torch.Tensor]:
+    return {n.removeprefix(prefix): t for n, t in tensors.items() if n.startswith(prefix)}

@@ -1,0 +1,65 @@
+"""What training needs besides a model: data with the dense model's answers, and a goal."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from crespr_onnx.data import Samples
+from crespr_onnx.training.objective import Batch, Objective
+
+
+@dataclass(frozen=True, eq=False)
+class Lesson:
+    """Samples, what the dense model answers to them, and what to minimise.
+
+    Attributes:
+        samples: inputs and perhaps labels.
+        inputs: names of the model's inputs, in order.
+        targets: per output of the model its answer to every sample, [samples, ...] each.
+        objective: the loss.
+    """
+
+    samples: Samples
+    inputs: tuple[str, ...]
+    targets: tuple[NDArray[np.float32], ...]
+    objective: Objective
+
+    def batch(self, indices: NDArray[np.int64]) -> Batch:
+        """One batch as tensors."""
+        arrays = self.samples.batch(indices)
+        labels = self.samples.labels
+        return Batch(
+            inputs=tuple(torch.from_numpy(np.ascontiguousarray(arrays[n])) for n in self.inputs),
+            targets=tuple(torch.from_numpy(t[indices]) for t in self.targets),
+            labels=None if labels is None else torch.from_numpy(labels[indices].astype(np.int64)),
+        )
+
+    def steps(self, batch_size: int) -> int:
+        """Batches per epoch: only full ones, unless there is no full one."""
+        return max(1, len(self.samples) // batch_size)
+
+    def shuffled(self, batch_size: int, rng: np.random.Generator) -> Iterator[Batch]:
+        """One epoch in random order; samples that do not fill a last batch sit it out."""
+        order = rng.permutation(len(self.samples))
+        for step in range(self.steps(batch_size)):
+            start = step * batch_size
+            yield self.batch(np.sort(order[start : start + batch_size]))
+
+    def part(self, indices: NDArray[np.int64]) -> "Lesson":
+        """The lesson on some of its samples."""
+        return Lesson(
+            self.samples.subset(indices),
+            self.inputs,
+            tuple(t[indices] for t in self.targets),
+            self.objective,
+        )
+
+    def calibration(self, batch_size: int, batches: int) -> list[Batch]:
+        """A few batches spread evenly over the samples in their order."""
+        size = min(batch_size, len(self.samples))
+        n = min(batches, max(1, len(self.samples) // size))
+        starts = np.linspace(0, len(self.samples) - size, n).astype(np.int64)
+        return [self.batch(np.arange(start, start + size)) for start in starts]

@@ -1,0 +1,79 @@
+"""What fine-tuning minimises: the labels' cross-entropy and the distance to the dense model."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch.nn import functional
+
+
+@dataclass(frozen=True, eq=False)
+class Batch:
+    """One batch on its way through training.
+
+    Attributes:
+        inputs: the model's inputs in order, each [batch, ...].
+        targets: what the dense model answers, one tensor per output.
+        labels: class per sample, shape [batch], or None.
+    """
+
+    inputs: tuple[torch.Tensor, ...]
+    targets: tuple[torch.Tensor, ...]
+    labels: torch.Tensor | None
+
+
+@dataclass(frozen=True)
+class Objective:
+    """Distillation from the dense model, with the labels where there are any.
+
+    For a classifier: Kullback-Leibler divergence at a temperature T, times T^2 (Hinton et al. 2015,
+    arXiv 1503.02531, section 2.1), plus cross-entropy. For any other output: squared distance over
+    the variance of what the dense model answers.
+
+    Attributes:
+        classifier: whether the first output holds one score per class, shape [batch, classes].
+        probabilities: whether those scores have been through a softmax already.
+        temperature: T.
+        label_weight: share of the cross-entropy, the rest being distillation.
+    """
+
+    classifier: bool
+    probabilities: bool = False
+    temperature: float = 3.0
+    label_weight: float = 0.3
+
+    def loss(self, outputs: Any, batch: Batch) -> torch.Tensor:  # noqa: ANN401
+        """Mean loss of a batch.
+
+        Args:
+            outputs: what the imported model returned: a tensor, or a sequence of them.
+            batch: the batch that it was given.
+        """
+        answers = outputs if isinstance(outputs, tuple | list) else (outputs,)
+        if not self.classifier:
+            pairs = list(zip(answers, batch.targets, strict=True))
+            return torch.stack([_relative_error(a, t) for a, t in pairs]).mean()
+        scores, target = self._logits(answers[0]), self._logits(batch.targets[0])
+        t = self.temperature
+        distillation = (
+            t
+            * t
+            * functional.kl_div(
+                functional.log_softmax(scores / t, dim=1),
+                functional.log_softmax(target / t, dim=1),
+                reduction="batchmean",
+                log_target=True,
+            )
+        )
+        if batch.labels is None:
+            return distillation
+        hard = functional.cross_entropy(scores, batch.labels)
+        return self.label_weight * hard + (1.0 - self.label_weight) * distillation
+
+    def _logits(self, scores: torch.Tensor) -> torch.Tensor:
+        # The softmax of log p is p.
+        return scores.clamp_min(1e-12).log() if self.probabilities else scores
+
+
+def _relative_error(answer: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
+    return functional.mse_loss(answer, target) / (target.var(correction=0) + 1e-12)
