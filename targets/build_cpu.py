@@ -4,6 +4,7 @@ Imports TVM: only processes of `worker` import this module.
 """
 
 import json
+import logging
 import os
 import shutil
 import tempfile
@@ -19,8 +20,10 @@ from tvm.target import codegen
 from crespr_onnx.errors import CompileError
 from crespr_onnx.targets import run
 from crespr_onnx.targets.brief import brief
-from crespr_onnx.targets.schedule import schedule_module
+from crespr_onnx.targets.schedule.pipeline import schedule_module
 from crespr_onnx.targets.tvm_import import import_onnx
+
+log = logging.getLogger(__name__)
 
 
 def build_cpu(
@@ -48,11 +51,7 @@ def build_cpu(
     module = import_onnx(model_path, input_shapes)
     tvm_target = {"mcpu": codegen.llvm_get_system_cpu(), **target, "num-cores": threads}
     signature = _signature(onnx.load(model_path, load_external_data=False), module)
-    try:
-        built = tvm.target.Target(tvm_target)
-        executable = tvm.compile(schedule_module(module, built, threads), target=built)
-    except Exception as error:
-        raise CompileError(f"TVM cannot compile the model: {brief(error)}") from error
+    executable = _compile(module, tvm_target, threads)
     manifest = {
         "schema": 1,
         "library": run.LIBRARY,
@@ -66,6 +65,21 @@ def build_cpu(
     _write(folder, run.MANIFEST, lambda path: path.write_text(text, encoding="utf-8"))
     _write(folder, "run.py", lambda path: shutil.copyfile(run.__file__, path))
     return [run.LIBRARY, run.MANIFEST, "run.py"]
+
+
+def _compile(
+    module: tvm.IRModule, options: Mapping[str, Any], threads: int
+) -> tvm.runtime.Executable:
+    try:
+        target = tvm.target.Target(options)
+        try:
+            return tvm.compile(schedule_module(module, target, threads), target=target)
+        except Exception as error:
+            # Code generation may refuse what a schedule made; slow code is better than none.
+            log.warning("compiling without schedules: %s", brief(error))
+            return tvm.compile(module, target=target)
+    except Exception as error:
+        raise CompileError(f"TVM cannot compile the model: {brief(error)}") from error
 
 
 def _signature(model: onnx.ModelProto, module: tvm.IRModule) -> dict[str, Any]:

@@ -7,7 +7,6 @@ computed and dropped. For a stride s the input is first parted into its s x s ph
 is an image with stride 1.
 """
 
-from dataclasses import dataclass
 from math import ceil
 
 import numpy as np
@@ -15,53 +14,9 @@ import tvm
 from tvm import relax, te, tirx
 
 from crespr_onnx.targets.schedule import annotations as mark
+from crespr_onnx.targets.schedule.axis import Axis
 from crespr_onnx.targets.schedule.machine import Machine
 from crespr_onnx.targets.schedule.tiles import Tile, choose_tile
-
-
-@dataclass(frozen=True)
-class Axis:
-    """One spatial axis of a convolution.
-
-    Attributes:
-        size: input extent.
-        out: output extent.
-        kernel: taps.
-        stride: step between outputs.
-        dilation: step between taps.
-        before: padding in front.
-    """
-
-    size: int
-    out: int
-    kernel: int
-    stride: int
-    dilation: int
-    before: int
-
-    @property
-    def phases(self) -> int:
-        """How many residues modulo the stride the taps read."""
-        return self.stride if self.kernel > 1 else 1
-
-    @property
-    def reach(self) -> int:
-        """Offset of the last tap within its phase."""
-        return (self.kernel - 1) * self.dilation // self.stride
-
-    def pitch(self) -> int:
-        """Smallest row length for which reading past a row's end finds the padding it should.
-
-        A tap that runs off the right end of a row lands at the start of the next; that is
-        right as long as both places are padding.
-        """
-        full = self.out + self.reach
-        for pitch in range(self.out, full):
-            right_is_padding = pitch * self.stride - self.before >= self.size
-            last_wrapped = (full - pitch) * self.stride - 1 - self.before
-            if right_is_padding and last_wrapped < 0:
-                return pitch
-        return full
 
 
 def legalize_conv2d(
@@ -116,22 +71,17 @@ def compute_conv2d(
     x: te.Tensor, w: te.Tensor, rows: Axis, columns: Axis, out_channels: int, tile: Tile
 ) -> te.Tensor:
     """x [N, I, H, W], w as `pack_weight` makes it -> [N, O, H', W']."""
-    batch, channels = (int(dim) for dim in x.shape[:2])
+    batch = int(x.shape[0])
     groups, tiles, per_group = (int(dim) for dim in w.shape[:3])
     per_group_out = out_channels // groups
     pitch = columns.pitch()
     length = ceil(((rows.out - 1) * pitch + columns.out) / tile.span) * tile.span
     height = ceil((length + rows.reach * pitch + columns.reach) / pitch)
 
-    def place(n, c, a, b, r, q):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202
-        h = r * rows.stride + a - rows.before
-        v = q * columns.stride + b - columns.before
-        inside = tirx.all(h >= 0, h < rows.size, v >= 0, v < columns.size)
-        return tirx.if_then_else(inside, x[n, c, h, v], tirx.const(0, x.dtype))
-
-    image = te.compute(
-        (batch, channels, rows.phases, columns.phases, height, pitch), place, name="image"
-    )
+    image = x
+    needs_copy = length != rows.size * columns.size or (rows.kernel, columns.kernel) != (1, 1)
+    if needs_copy or (rows.stride, columns.stride) != (1, 1):
+        image = _place(x, rows, columns, height)
     ic = te.reduce_axis((0, per_group), name="ic")
     kh = te.reduce_axis((0, rows.kernel), name="kh")
     kw = te.reduce_axis((0, columns.kernel), name="kw")
@@ -140,7 +90,8 @@ def compute_conv2d(
         tap_h, tap_w = kh * rows.dilation, kw * columns.dilation
         at = i + tap_h // rows.stride * pitch + tap_w // columns.stride
         phase = tap_h % rows.stride, tap_w % columns.stride
-        value = image[n, g * per_group + ic, *phase, at // pitch, at % pitch]
+        index = (*(phase if image is not x else ()), at // pitch, at % pitch)
+        value = image[n, g * per_group + ic, *index]
         return te.sum(w[g, o // tile.rows, ic, kh, kw, o % tile.rows] * value, axis=[ic, kh, kw])
 
     work = batch * out_channels * length * per_group * rows.kernel * columns.kernel
@@ -161,3 +112,25 @@ def compute_conv2d(
         lambda n, o, h, v: flat[n, o // per_group_out, o % per_group_out, h * pitch + v],
         name="conv2d",
     )
+
+
+def _place(x: te.Tensor, rows: Axis, columns: Axis, height: int) -> te.Tensor:
+    """x [N, I, H, W] -> [N, I, row phase, column phase, height, pitch], zero where padded."""
+    batch, channels = (int(dim) for dim in x.shape[:2])
+    pitch = columns.pitch()
+
+    def pad(n, c, r, q):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202
+        h, v = r - rows.before, q - columns.before
+        inside = tirx.all(h >= 0, h < rows.size, v >= 0, v < columns.size)
+        return tirx.if_then_else(inside, x[n, c, h, v], tirx.const(0, x.dtype))
+
+    shape = (batch, channels, height * rows.stride, pitch * columns.stride)
+    # With one phase it is read once, and is inlined.
+    phases = rows.phases * columns.phases
+    padded = te.compute(shape, pad, name="padded", attrs={mark.STAGE: 1} if phases > 1 else None)
+
+    def part(n, c, a, b, r, q):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202
+        return padded[n, c, r * rows.stride + a, q * columns.stride + b]
+
+    parted = (batch, channels, rows.phases, columns.phases, height, pitch)
+    return te.compute(parted, part, name="image", attrs={mark.STAGE: 1})

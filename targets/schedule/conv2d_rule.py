@@ -14,14 +14,15 @@ UNROLL_LIMIT = 900
 def schedule_conv2d(sch: Schedule, kernel: SBlockRV, machine: Machine) -> None:
     """Schedule a function around a block made by `compute_conv2d`."""
     blocks = mark.blocks_of(sch)
-    place = next(block for block in blocks if sch.get(block).name_hint.startswith("image"))
+    stages = [b for b in blocks if mark.annotation(sch, b, mark.STAGE) is not None]
     lanes, vectors, rows, work = (
         int(mark.annotation(sch, kernel, key) or 0)
         for key in (mark.LANES, mark.VECTORS, mark.ROWS, mark.WORK)
     )
     schedule_injective(sch, blocks[-1])
     _tile(sch, kernel, lanes, vectors, rows, machine.threads if work > 500_000 else 1)
-    _place(sch, place)
+    for place in stages:
+        _place(sch, place)
 
 
 def _tile(
@@ -37,9 +38,10 @@ def _tile(
         sch.parallel(outer)
     store = sch.cache_write(kernel, 0, "local")
     sch.reverse_compute_at(store, i_tile)
-    row, column = sch.get_loops(store)[-2:]
+    # Below the two outer loops; a loop over a single row is left out.
+    *stored_rows, column = sch.get_loops(store)[2:]
     vector, lane = sch.split(column, [None, lanes])
-    for loop in (row, vector, o_row, i_vector):
+    for loop in (*stored_rows, vector, o_row, i_vector):
         sch.unroll(loop)
     if taps * rows * vectors <= UNROLL_LIMIT:
         sch.unroll(kh)

@@ -24,9 +24,6 @@ def vectorize_innermost(sch: Schedule, block: SBlockRV) -> None:
 
 
 def _is_plain(sch: Schedule, block: SBlockRV) -> bool:
-    """Whether a block is element-wise and not a stage of a kernel."""
-    if mark.reduces(sch, block) or mark.annotation(sch, block, mark.KERNEL) is not None:
-        return False
-    consumers = sch.get_consumers(block)
-    is_stage = any(mark.annotation(sch, user, mark.KERNEL) is not None for user in consumers)
-    return bool(consumers) and not is_stage and len(sch.get(block).writes) == 1
+    """Whether a block is element-wise and not part of a kernel."""
+    ours = any(mark.annotation(sch, block, key) is not None for key in (mark.KERNEL, mark.STAGE))
+    return not ours and not mark.reduces(sch, block) and bool(sch.get_consumers(block))

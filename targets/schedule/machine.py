@@ -1,9 +1,10 @@
 """What a schedule needs to know of a CPU."""
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-import tvm
-from tvm.target import codegen
+if TYPE_CHECKING:
+    import tvm
 
 
 @dataclass(frozen=True)
@@ -26,8 +27,13 @@ class Machine:
         return tuple(width for width in (16, 8, 4) if width <= self.lanes)
 
 
-def machine_of(target: tvm.target.Target, threads: int) -> Machine:
+def machine_of(target: "tvm.target.Target", threads: int) -> Machine:
     """The machine that a TVM target describes."""
+    from tvm.target import codegen
+
     bits = max(128, int(codegen.llvm_get_vector_width(target)))
-    many = "arm_cpu" in target.keys or codegen.llvm_cpu_has_features("avx512vl", target)
+    triple = str(target.attrs.get("mtriple", codegen.llvm_get_system_triple()))
+    many = triple.startswith(("aarch64", "arm64")) or codegen.llvm_cpu_has_features(
+        "avx512vl", target
+    )
     return Machine(lanes=min(16, bits // 32), registers=32 if many else 16, threads=threads)

@@ -25,12 +25,13 @@ def schedule_matmul(sch: Schedule, kernel: SBlockRV, machine: Machine) -> None:
         sch.parallel(outer)
     store = sch.cache_write(kernel, 0, "local")
     sch.reverse_compute_at(store, m_tile)
-    row, column = sch.get_loops(store)[-2:]
+    # Below the two outer loops; a loop over a single row is left out.
+    *stored_rows, column = sch.get_loops(store)[2:]
     vector, lane = sch.split(column, [None, lanes])
     # A few steps of the reduction at a time save the loop's overhead.
     steps = next(d for d in (4, 3, 2, 1) if mark.extent(sch, k) % d == 0)
     k_outer, k_inner = sch.split(k, [None, steps])
-    for loop in (row, vector, k_inner, m_row, n_vector):
+    for loop in (*stored_rows, vector, k_inner, m_row, n_vector):
         sch.unroll(loop)
     sch.vectorize(lane)
     sch.vectorize(n_lane)

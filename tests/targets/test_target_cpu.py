@@ -11,7 +11,7 @@ import onnxruntime
 import pytest
 
 from crespr_onnx.errors import CompileError
-from crespr_onnx.targets import find_target
+from crespr_onnx.targets import Artefact, find_target
 from crespr_onnx.targets.check import run_artefact, time_artefact
 from crespr_onnx.targets.compile_cpu import compile_cpu
 
@@ -46,6 +46,14 @@ def small_net(folder: Path) -> Path:
     )
 
 
+@pytest.fixture(scope="module")
+def compiled(tmp_path_factory) -> tuple[Path, Artefact]:
+    """A small net and its artefact for a batch of one."""
+    folder = tmp_path_factory.mktemp("compiled")
+    path = small_net(folder)
+    return path, compile_cpu(path, folder / "out", CPU, {"x": (1, 4, 6, 6)})
+
+
 def inputs_for(path: Path, shape: tuple[int, ...]) -> dict[str, np.ndarray]:
     name = onnx.load(path).graph.input[0].name
     return {name: np.random.default_rng(1).normal(size=shape).astype(np.float32)}
@@ -68,15 +76,12 @@ def test_artefact_computes_the_same_under_the_same_names(tmp_path):
         np.testing.assert_allclose(outputs[name], array, rtol=1e-4, atol=1e-5)
 
 
-def test_artefact_is_what_its_manifest_says(tmp_path):
-    path = small_net(tmp_path)
-    artefact = compile_cpu(path, tmp_path / "out", CPU, {"x": (1, 4, 6, 6)})
-    assert artefact.files == {
-        file.name: file.stat().st_size for file in (tmp_path / "out").iterdir()
-    }
+def test_artefact_is_what_its_manifest_says(compiled):
+    _, artefact = compiled
+    assert artefact.files == {file.name: file.stat().st_size for file in artefact.folder.iterdir()}
     assert set(artefact.files) == {"model.so", "artefact.json", "run.py"}
     assert 0 < artefact.seconds < 60
-    manifest = json.loads((tmp_path / "out" / "artefact.json").read_text())
+    manifest = json.loads((artefact.folder / "artefact.json").read_text())
     assert manifest["inputs"] == [{"name": "x", "shape": [1, 4, 6, 6], "dtype": "float32"}]
     assert [(o["name"], o["shape"]) for o in manifest["outputs"]] == [
         ("maps", [1, 8, 6, 6]),
@@ -88,35 +93,35 @@ def test_artefact_is_what_its_manifest_says(tmp_path):
     assert set(manifest["versions"]) == {"apache-tvm", "apache-tvm-ffi"}
 
 
-def test_same_model_gives_the_same_bytes_in_another_process(tmp_path):
-    path = small_net(tmp_path)
-    first = compile_cpu(path, tmp_path / "a", CPU, {"x": (1, 4, 6, 6)})
-    second = compile_cpu(path, tmp_path / "b", CPU, {"x": (1, 4, 6, 6)})
+def test_same_model_gives_the_same_bytes_in_another_process(tmp_path, compiled):
+    path, first = compiled
+    second = compile_cpu(path, tmp_path / "again", CPU, {"x": (1, 4, 6, 6)})
     for name in first.files:
         assert (first.folder / name).read_bytes() == (second.folder / name).read_bytes(), name
 
 
-def test_folder_runs_without_this_package(tmp_path):
-    path = small_net(tmp_path)
-    compile_cpu(path, tmp_path / "out", CPU, {"x": (1, 4, 6, 6)})
+def test_folder_runs_without_this_package(tmp_path, compiled):
+    path, artefact = compiled
     inputs = inputs_for(path, (1, 4, 6, 6))
     np.save(tmp_path / "x.npy", inputs["x"])
     code = (
         "import sys; sys.modules['torch'] = sys.modules['crespr_onnx'] = None\n"
         "import numpy as np\n"
         "from run import load_artefact\n"
-        "np.save('../y.npy', load_artefact('.')({'x': np.load('../x.npy')})['logits'])"
+        "x, y = sys.argv[1:]\n"
+        "np.save(y, load_artefact('.')({'x': np.load(x)})['logits'])"
     )
-    subprocess.run([sys.executable, "-c", code], cwd=tmp_path / "out", check=True, timeout=60)
+    files = [str(tmp_path / name) for name in ("x.npy", "y.npy")]
+    command = [sys.executable, "-c", code, *files]
+    subprocess.run(command, cwd=artefact.folder, check=True, timeout=60)
     reference = expected(path, inputs)["logits"]
     np.testing.assert_allclose(np.load(tmp_path / "y.npy"), reference, rtol=1e-4, atol=1e-5)
 
 
-def test_times_every_engine(tmp_path):
-    path = small_net(tmp_path)
-    compile_cpu(path, tmp_path / "out", CPU, {"x": (1, 4, 6, 6)})
+def test_times_every_engine(compiled):
+    path, artefact = compiled
     times = time_artefact(
-        tmp_path / "out",
+        artefact.folder,
         {"dense_onnxruntime": path, "compressed_onnxruntime": path},
         inputs_for(path, (1, 4, 6, 6)),
         rounds=3,
@@ -184,7 +189,6 @@ def test_target_that_does_not_compile(tmp_path):
         ({"x": np.zeros((1, 4, 6, 6))}, r"'x' is float64\[1, 4, 6, 6\].*float32"),
     ],
 )
-def test_wrong_inputs_are_told(tmp_path, inputs, message):
-    compile_cpu(small_net(tmp_path), tmp_path / "out", CPU, {"x": (1, 4, 6, 6)})
+def test_wrong_inputs_are_told(compiled, inputs, message):
     with pytest.raises(CompileError, match=message):
-        run_artefact(tmp_path / "out", inputs)
+        run_artefact(compiled[1].folder, inputs)

@@ -1,0 +1,97 @@
+"""Deterministic schedules for CPUs: TVM's default pipeline applies none, and is far slower.
+
+Convolutions and matrix products with constant weights are replaced by kernels of our own on
+weights packed at compile time; the operators behind them are fused into them; then each function
+is scheduled by the rule for its kind. A function that no rule fits stays as TVM made it.
+"""
+
+import logging
+from collections.abc import Callable
+
+import tvm
+from tvm import relax
+from tvm.s_tir import Schedule
+
+from crespr_onnx.targets.schedule import annotations as mark
+from crespr_onnx.targets.schedule.activations import FAST, legalize_activation
+from crespr_onnx.targets.schedule.conv2d import legalize_conv2d
+from crespr_onnx.targets.schedule.conv2d_rule import schedule_conv2d
+from crespr_onnx.targets.schedule.injective import schedule_injective
+from crespr_onnx.targets.schedule.machine import Machine, machine_of
+from crespr_onnx.targets.schedule.matmul import legalize_matmul
+from crespr_onnx.targets.schedule.matmul_rule import schedule_matmul
+from crespr_onnx.targets.schedule.reduction import schedule_reduction
+
+log = logging.getLogger(__name__)
+
+LEGALIZE = {
+    "relax.nn.conv2d": legalize_conv2d,
+    "relax.matmul": legalize_matmul,
+    **dict.fromkeys(FAST, legalize_activation),
+}
+KERNEL_RULES = {"conv2d": schedule_conv2d, "matmul": schedule_matmul}
+
+
+def schedule_module(module: tvm.IRModule, target: tvm.target.Target, threads: int) -> tvm.IRModule:
+    """Lower, fuse and schedule a module; what is left for `tvm.compile` is code generation."""
+    machine = machine_of(target, threads)
+    with target:
+        lowered = tvm.transform.Sequential(
+            [
+                relax.backend.DispatchSampling(),
+                relax.backend.DispatchSortScan(),
+                relax.transform.DecomposeOpsForInference(),
+                relax.transform.CanonicalizeBindings(),
+                # First everything else, so that weights that are computed become constants.
+                relax.transform.LegalizeOps(skip_ops=list(LEGALIZE)),
+                relax.transform.FoldConstant(),
+                relax.transform.LegalizeOps({op: _legalizer(op, machine) for op in LEGALIZE}),
+                relax.transform.FoldConstant(),
+                relax.transform.DeadCodeElimination(),
+                relax.transform.AnnotateTIROpPattern(),
+                relax.transform.FuseOps(),
+                relax.transform.FuseTIR(),
+                # A reshape on its own becomes a view; once scheduled it is not recognised.
+                relax.transform.RewriteDataflowReshape(),
+                relax.transform.DeadCodeElimination(),
+            ]
+        )(module)
+    for variable, function in lowered.functions_items():
+        if isinstance(function, tvm.tirx.PrimFunc):
+            lowered[variable] = schedule_function(function, machine)
+    return lowered
+
+
+def schedule_function(function: tvm.tirx.PrimFunc, machine: Machine) -> tvm.tirx.PrimFunc:
+    """Apply the rule for a function's kind; the function as it is if that fails."""
+    try:
+        sch = Schedule(function)
+        _apply_rule(sch, machine)
+        return sch.mod["main"]
+    except Exception as error:
+        log.debug("no schedule: %s\n%s", error, function)
+        return function
+
+
+def _apply_rule(sch: Schedule, machine: Machine) -> None:
+    blocks = mark.blocks_of(sch)
+    for block in blocks:
+        kernel = mark.annotation(sch, block, mark.KERNEL)
+        if kernel is not None:
+            KERNEL_RULES[str(kernel)](sch, block, machine)
+            return
+    reductions = [block for block in blocks if mark.reduces(sch, block)]
+    if not reductions:
+        schedule_injective(sch, blocks[-1])
+    elif len(reductions) == 1:
+        schedule_reduction(sch, reductions[0])
+
+
+def _legalizer(op: str, machine: Machine) -> Callable[[relax.BlockBuilder, relax.Call], relax.Expr]:
+    default = tvm.ir.Op.get(op).get_attr("FLegalize")
+
+    def legalize(builder: relax.BlockBuilder, call: relax.Call) -> relax.Expr:
+        ours = LEGALIZE[op](machine, builder, call)
+        return default(builder, call) if ours is None else ours
+
+    return legalize
