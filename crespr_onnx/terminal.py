@@ -113,14 +113,14 @@ class StageDisplay:
     def _finish(self, remark: str) -> None:
         if self._current is None:
             return
+        if self._bars is not None:
+            self._bars.remove_task(self._bars.task_ids[-1])
         seconds = format_seconds(time.monotonic() - self._started)
         notes = [printable(self._current.detail), remark]
         note = "; ".join(text for text in notes if text)
         line = f"{seconds:>12}  {printable(self._current.stage)}"
         self._console.print(f"{line}: {note}" if note else line, soft_wrap=True)
         self._current = None
-        if self._bars is not None:
-            self._bars.remove_task(self._bars.task_ids[-1])
 
 
 @contextlib.contextmanager

@@ -31,17 +31,27 @@ def room(modules: str, may_import: str, packages: str) -> Room:
 
 
 ROOMS = {
-    "leaves": room("errors layout record", "", ""),
+    "leaves": room("errors layout progress record", "", ""),
     "graph": room("graph data files", "leaves", "google onnx onnx_ir onnxruntime PIL"),
+    "settings": room("config settings settings_check", "leaves graph", ""),
     "passes": room("passes", "leaves", "onnx_ir onnxscript"),
     "training": room(
         "training", "leaves graph passes", "onnx onnx2torch onnx_ir safetensors scipy torch"
     ),
     "targets": room("targets", "leaves graph passes", "onnx onnx_ir onnxruntime tvm tvm_ffi"),
-    "pipeline": room("pipeline", "leaves graph passes training targets", "onnx onnx_ir"),
     "report": room("report", "leaves graph", "jinja2 rich"),
+    "stages": room(
+        "stages", "leaves graph settings passes training targets report", "onnx onnx_ir torch"
+    ),
+    "pipeline": room(
+        "inspection pipeline",
+        "leaves graph settings passes training targets report stages",
+        "onnx onnx_ir",
+    ),
     "cli": room(
-        "cli __main__", "leaves graph passes training targets pipeline report", "click rich"
+        "__main__ cli commands terminal",
+        "leaves graph settings passes training targets report stages pipeline",
+        "click rich",
     ),
 }
 
@@ -177,7 +187,7 @@ def test_imports_are_found(source: str, is_package: bool, expected: list[str]) -
         ("crespr_onnx.training.loop", "tvm.relax", "imports tvm.relax"),
         ("crespr_onnx.training.loop", "crespr_onnx.pipeline.compress", r"\(pipeline\)"),
         ("crespr_onnx.layout", "crespr_onnx.elsewhere", r"\(None\)"),
-        ("crespr_onnx.pipeline", "crespr_onnx.report.write_report", r"\(report\)"),
+        ("crespr_onnx.pipeline", "crespr_onnx.cli.main", r"\(cli\)"),
     ],
 )
 def test_wrong_arrows_are_found(module: str, imported: str, found: str) -> None:
