@@ -31,9 +31,11 @@ def machine_of(target: "tvm.target.Target", threads: int) -> Machine:
     """The machine that a TVM target describes."""
     from tvm.target import codegen
 
-    bits = max(128, int(codegen.llvm_get_vector_width(target)))
+    # Not llvm_get_vector_width: it answers 512 bits for x86 CPUs without AVX-512 as well.
+    if codegen.llvm_cpu_has_features("avx512vl", target):
+        return Machine(lanes=16, registers=32, threads=threads)
+    if codegen.llvm_cpu_has_features("avx2", target):
+        return Machine(lanes=8, registers=16, threads=threads)
     triple = str(target.attrs.get("mtriple", codegen.llvm_get_system_triple()))
-    many = triple.startswith(("aarch64", "arm64")) or codegen.llvm_cpu_has_features(
-        "avx512vl", target
-    )
-    return Machine(lanes=min(16, bits // 32), registers=32 if many else 16, threads=threads)
+    many = triple.startswith(("aarch64", "arm64"))
+    return Machine(lanes=4, registers=32 if many else 16, threads=threads)

@@ -17,6 +17,23 @@ def doubled(length):
     return tvm.te.create_prim_func([x, tvm.te.compute((length,), lambda i: x[i] * 2.0)])
 
 
+@pytest.mark.parametrize(
+    ("target", "lanes", "registers"),
+    [
+        ({"mcpu": "znver4"}, 16, 32),
+        ({"mcpu": "haswell"}, 8, 16),
+        ({"mcpu": "x86-64"}, 4, 16),
+        ({"mcpu": "cortex-a72", "mtriple": "aarch64-linux-gnu"}, 4, 32),
+    ],
+)
+def test_vector_unit_of_a_target(target, lanes, registers):
+    from crespr_onnx.targets.schedule.machine import machine_of
+
+    kind = "x86_64-linux-gnu"
+    described = tvm.target.Target({"kind": "llvm", "mtriple": kind, **target})
+    assert machine_of(described, 3) == Machine(lanes, registers, threads=3)
+
+
 def test_element_wise_function_is_vectorised():
     from crespr_onnx.targets.schedule.pipeline import schedule_function
 
