@@ -16,6 +16,9 @@ import numpy as np
 from crespr_onnx.errors import UsageError
 from crespr_onnx.layout import ChannelGraph, IntArray
 
+_CONVOLVED_WIDTH = 8
+"""Fewest channels per cluster of a group that a convolution reads or writes: grouped convolutions
+with narrower groups run slower than dense ones of the same size."""
 _STEPS_PER_GROUP = 128
 _TINY = 1e-12
 
@@ -44,9 +47,10 @@ def max_ratio(graph: ChannelGraph) -> float:
 
 def max_clusters(graph: ChannelGraph) -> int:
     """The highest cluster count that at least one edge can be split into."""
+    room = _room(graph)
     return max(
         (
-            min(_free_width(graph, e.in_channels), _free_width(graph, e.out_channels))
+            int(room[graph.groups_on(np.concatenate([e.in_channels, e.out_channels]))].min())
             for e in graph.edges
             if e.frozen is None
         ),
@@ -181,16 +185,20 @@ def _repeats(graph: ChannelGraph, channels: IntArray) -> dict[int, float]:
     }
 
 
-def _free_width(graph: ChannelGraph, channels: IntArray) -> int:
-    groups = [graph.groups[i] for i in graph.groups_on(channels)]
-    return min(len(g.channels) if g.frozen is None else 1 for g in groups)
+def _room(graph: ChannelGraph) -> IntArray:
+    """The most clusters that each group has room for, at least 1; shape [groups]."""
+    least = np.ones(len(graph.groups), dtype=np.int64)
+    for edge in graph.edges:
+        if edge.op.startswith("Conv"):
+            for side in (edge.in_channels, edge.out_channels):
+                least[graph.groups_on(side)] = _CONVOLVED_WIDTH
+    sizes = np.array([len(g.channels) if g.frozen is None else 1 for g in graph.groups])
+    return np.maximum(sizes // least, 1)
 
 
 def _clusters_per_group(graph: ChannelGraph, clusters: int) -> IntArray:
     """K where a group is free and wide enough; groups that share an axis have the same K."""
-    counts = np.array(
-        [clusters if g.frozen is None and len(g.channels) >= clusters else 1 for g in graph.groups]
-    )
+    counts = np.where(_room(graph) >= clusters, clusters, 1)
     axes: list[IntArray] = [axis.channels for axis in graph.values.values()]
     axes += [side for e in graph.edges for side in (e.in_channels, e.out_channels)]
     together = {tuple(graph.groups_on(channels)) for channels in axes}

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -32,7 +33,7 @@ class Lesson:
         arrays = self.samples.batch(indices)
         labels = self.samples.labels
         return Batch(
-            inputs=tuple(torch.from_numpy(np.ascontiguousarray(arrays[n])) for n in self.inputs),
+            inputs=tuple(_tensor(arrays[name]) for name in self.inputs),
             targets=tuple(torch.from_numpy(t[indices]) for t in self.targets),
             labels=None if labels is None else torch.from_numpy(labels[indices].astype(np.int64)),
         )
@@ -63,3 +64,9 @@ class Lesson:
         n = min(batches, max(1, len(self.samples) // size))
         starts = np.linspace(0, len(self.samples) - size, n).astype(np.int64)
         return [self.batch(np.arange(start, start + size)) for start in starts]
+
+
+def _tensor(array: NDArray[Any]) -> torch.Tensor:
+    """A tensor in the memory format that training runs in: images with the channels innermost."""
+    tensor = torch.from_numpy(np.ascontiguousarray(array))
+    return tensor.contiguous(memory_format=torch.channels_last) if tensor.ndim == 4 else tensor
