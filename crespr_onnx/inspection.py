@@ -7,13 +7,11 @@ from pathlib import Path
 from typing import Any, Literal
 
 from crespr_onnx.graph.accounting import node_costs
-from crespr_onnx.graph.channels import Obstacle, find_channels
-from crespr_onnx.graph.load import LoadedModel, load_model
-from crespr_onnx.layout import ChannelGraph, IntArray, WeightedEdge
-from crespr_onnx.passes.fold_constants import FoldConstants
-from crespr_onnx.passes.insert_gathers import InsertGathers
-from crespr_onnx.stages.prepare import infer_shapes
-from crespr_onnx.training.allocate import max_clusters, max_ratio
+from crespr_onnx.graph.channels import Obstacle
+from crespr_onnx.graph.load import LoadedModel
+from crespr_onnx.layout import ChannelGraph, ChannelGroup, IntArray, WeightedEdge
+from crespr_onnx.stages.prepare import analyse_model
+from crespr_onnx.training.allocate import edge_rooms, max_clusters, max_ratio
 
 
 @dataclass(frozen=True)
@@ -111,16 +109,9 @@ def inspect_model(path: Path | str) -> Inspection:
     Raises:
         ModelError: if it cannot be loaded or run.
     """
-    loaded = load_model(path)
-    model = loaded.model.clone(deep_copy=True)
-    FoldConstants()(model)
-    infer_shapes(model)
-    graph, obstacles = find_channels(model)
-    if InsertGathers(graph)(model).modified:
-        infer_shapes(model)
-        graph, obstacles = find_channels(model)
-    macs = {cost.name: cost.macs for cost in node_costs(model)}
-    return _inspection(loaded, graph, obstacles, macs)
+    prepared = analyse_model(Path(path))
+    macs = {cost.name: cost.macs for cost in node_costs(prepared.model)}
+    return _inspection(prepared.loaded, prepared.graph, prepared.obstacles, macs)
 
 
 def _inspection(
@@ -129,7 +120,11 @@ def _inspection(
     obstacles: tuple[Obstacle, ...],
     macs: Mapping[str, int | None],
 ) -> Inspection:
-    layers = tuple(_layer(graph, edge, macs.get(edge.name)) for edge in graph.edges)
+    rooms = edge_rooms(graph)
+    layers = tuple(
+        _layer(graph, edge, room, macs.get(edge.name))
+        for edge, room in zip(graph.edges, rooms, strict=True)
+    )
     counted = [layer.macs for layer in layers if layer.macs is not None]
     operators = Counter(node.op_type for node in loaded.model.graph)
     return Inspection(
@@ -144,37 +139,38 @@ def _inspection(
         macs=sum(counted) if len(counted) == len(layers) else None,
         max_ratio=max_ratio(graph) if graph.weights else 0.0,
         max_clusters=max_clusters(graph),
-        groups=tuple(_group(graph, index) for index in range(len(graph.groups))),
+        groups=_groups(graph, rooms),
         layers=layers,
         obstacles=obstacles,
     )
 
 
-def _group(graph: ChannelGraph, index: int) -> GroupInfo:
-    group = graph.groups[index]
+def _groups(graph: ChannelGraph, rooms: list[int]) -> tuple[GroupInfo, ...]:
+    most = [1] * len(graph.groups)
+    for edge, room in zip(graph.edges, rooms, strict=True):
+        for index in graph.groups_on(edge.in_channels) + graph.groups_on(edge.out_channels):
+            most[index] = max(most[index], room)
+    return tuple(_group(*both) for both in zip(graph.groups, most, strict=True))
+
+
+def _group(group: ChannelGroup, most: int) -> GroupInfo:
+    n = len(group.channels)
     if group.frozen is not None:
-        return GroupInfo(group.name, len(group.channels), "keep", 1, group.frozen)
-    neighbours = [
-        edge
-        for edge in graph.edges
-        if index in graph.groups_on(edge.in_channels) + graph.groups_on(edge.out_channels)
-    ]
-    most = max((_room(graph, edge) for edge in neighbours), default=1)
+        return GroupInfo(group.name, n, "keep", 1, group.frozen)
     if most > 1:
-        return GroupInfo(group.name, len(group.channels), "cluster", most, "")
-    reason = "no layer beside it is free on both sides"
-    return GroupInfo(group.name, len(group.channels), "drop", 1, reason)
+        return GroupInfo(group.name, n, "cluster", most, "")
+    return GroupInfo(group.name, n, "drop", 1, "no layer beside it can be split")
 
 
-def _layer(graph: ChannelGraph, edge: WeightedEdge, macs: int | None) -> LayerInfo:
-    room = _room(graph, edge)
+def _layer(graph: ChannelGraph, edge: WeightedEdge, room: int, macs: int | None) -> LayerInfo:
+    sides = (edge.in_channels, edge.out_channels)
+    verdict: Literal["split", "shrink", "dense"] = "split"
+    reason = ""
     if edge.frozen is not None:
         verdict, reason = "dense", edge.frozen
-    else:
-        sides = (edge.in_channels, edge.out_channels)
-        dense = all(graph.is_frozen(side) for side in sides)
-        verdict = "split" if room > 1 else "dense" if dense else "shrink"
-        reason = "" if room > 1 else "; ".join(_reasons(graph, sides)) or "it has a single channel"
+    elif room == 1:
+        verdict = "dense" if all(graph.is_frozen(side) for side in sides) else "shrink"
+        reason = "; ".join(_reasons(graph, sides)) or "it has too few channels for two clusters"
     return LayerInfo(
         name=edge.name,
         op=edge.op,
@@ -183,7 +179,7 @@ def _layer(graph: ChannelGraph, edge: WeightedEdge, macs: int | None) -> LayerIn
         kernel=edge.kernel,
         weights=edge.weights,
         macs=macs,
-        verdict=verdict,  # type: ignore[arg-type]
+        verdict=verdict,
         max_clusters=room,
         reason=reason,
     )
@@ -192,12 +188,3 @@ def _layer(graph: ChannelGraph, edge: WeightedEdge, macs: int | None) -> LayerIn
 def _reasons(graph: ChannelGraph, sides: tuple[IntArray, IntArray]) -> list[str]:
     frozen = (graph.groups[i].frozen for side in sides for i in graph.groups_on(side))
     return list(dict.fromkeys(reason for reason in frozen if reason is not None))
-
-
-def _room(graph: ChannelGraph, edge: WeightedEdge) -> int:
-    """Into how many blocks an edge can be split: one channel of each free side in each."""
-    if edge.frozen is not None:
-        return 1
-    groups = {i for side in (edge.in_channels, edge.out_channels) for i in graph.groups_on(side)}
-    free = (graph.groups[i] for i in groups)
-    return min(1 if group.frozen is not None else len(group.channels) for group in free)

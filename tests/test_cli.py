@@ -115,7 +115,7 @@ def test_inspect_digits(call: Any) -> None:
     assert "inputs: input: float32[batch,1,8,8]" in lines
     assert "89,632 weights in 5 layers, 1,821,952 MACs per sample" in lines
     assert (
-        "at most 0.9995 of the weights can go; layers can be split into at most 64 clusters"
+        "at most 0.9995 of the weights can go; layers can be split into at most 8 clusters"
         in lines
     )
     assert (
@@ -130,7 +130,7 @@ def test_inspect_digits_as_json(call: Any) -> None:
     code, out, err = call("inspect", DIGITS, "--json")
     assert (code, err) == (0, "")
     found = json.loads(out)
-    assert (found["path"], found["weights"], found["max_clusters"]) == (DIGITS, 89_632, 64)
+    assert (found["path"], found["weights"], found["max_clusters"]) == (DIGITS, 89_632, 8)
     assert [layer["verdict"] for layer in found["layers"]] == ["shrink", *["split"] * 3, "shrink"]
     assert found["obstacles"] == []
 

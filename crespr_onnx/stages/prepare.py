@@ -40,11 +40,11 @@ class Prepared:
     obstacles: tuple[Obstacle, ...]
 
 
-def prepare_model(path: Path) -> Prepared:
+def analyse_model(path: Path) -> Prepared:
     """Loads a model and finds its channels.
 
     Raises:
-        ModelError: if the model cannot be read or nothing in it can be pruned.
+        ModelError: if the model cannot be read.
     """
     loaded = load_model(path)
     model = loaded.model.clone(deep_copy=True)
@@ -55,13 +55,23 @@ def prepare_model(path: Path) -> Prepared:
     if InsertGathers(graph)(model).modified:
         infer_shapes(model)
         graph, obstacles = find_channels(model)
-    if all(group.frozen is not None for group in graph.groups):
-        reasons = "; ".join(f"{o.op} '{o.node}': {o.reason}" for o in obstacles[:2])
+    return Prepared(loaded, model, graph, obstacles)
+
+
+def prepare_model(path: Path) -> Prepared:
+    """The same for a model that is to be compressed.
+
+    Raises:
+        ModelError: if the model cannot be read or nothing in it can be pruned.
+    """
+    prepared = analyse_model(path)
+    if all(group.frozen is not None for group in prepared.graph.groups):
+        reasons = "; ".join(f"{o.op} '{o.node}': {o.reason}" for o in prepared.obstacles[:2])
         raise ModelError(
             f"{path}: no prunable operator: "
             + (reasons or "it has no Conv, Gemm or MatMul with weights between two channel groups")
         )
-    return Prepared(loaded, model, graph, obstacles)
+    return prepared
 
 
 def infer_shapes(model: ir.Model) -> None:

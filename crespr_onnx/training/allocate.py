@@ -47,15 +47,18 @@ def max_ratio(graph: ChannelGraph) -> float:
 
 def max_clusters(graph: ChannelGraph) -> int:
     """The highest cluster count that at least one edge can be split into."""
+    return max(edge_rooms(graph), default=1)
+
+
+def edge_rooms(graph: ChannelGraph) -> list[int]:
+    """For each edge the most clusters that it can be split into, at least 1."""
     room = _room(graph)
-    return max(
-        (
-            int(room[graph.groups_on(np.concatenate([e.in_channels, e.out_channels]))].min())
-            for e in graph.edges
-            if e.frozen is None
-        ),
-        default=1,
-    )
+    return [
+        int(room[graph.groups_on(np.concatenate([e.in_channels, e.out_channels]))].min())
+        if e.frozen is None
+        else 1
+        for e in graph.edges
+    ]
 
 
 def allocate(graph: ChannelGraph, clusters: int, ratio: float) -> Allocation:

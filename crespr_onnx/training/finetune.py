@@ -54,7 +54,7 @@ def fine_tune(
         checkpoint: written after each epoch; if it is there already, training goes on from it.
     """
     # Narrow convolutions train up to twice as fast on a CPU with the channels innermost.
-    module.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    module.to(memory_format=torch.channels_last)
     optimizer = _optimizer(module, settings)
     done_epochs = checkpoint.load(module, optimizer) if checkpoint is not None else 0
     per_epoch = lesson.steps(settings.batch_size)
