@@ -119,7 +119,7 @@ def test_inspect_digits(call: Any) -> None:
         in lines
     )
     assert (
-        "/conv2/Conv │ Conv │ 32 -> 64 x9 │ 18,432 │ 20.6% │ 1,179,648 │ split, up to 32 clusters"
+        "/conv2/Conv │ Conv │ 32 -> 64 x9 │ 18,432 │ 20.6% │ 1,179,648 │ split, up to 4 clusters"
         in lines
     )
     assert "logits │ 10 │ keep: 'logits' is a graph output" in lines

@@ -118,7 +118,7 @@ def test_digits_as_compress_sees_it() -> None:
     assert (found.weights, found.bytes) == (89_632, DIGITS.stat().st_size)
     assert found.max_ratio == max_ratio(graph)
     assert found.max_clusters == max_clusters(graph) == 8
-    assert [layer.max_clusters for layer in found.layers] == [1, 32, 64, 64, 1]
+    assert [layer.max_clusters for layer in found.layers] == [1, 4, 8, 8, 1]
     assert [group.verdict for group in found.groups] == ["cluster"] * 4 + ["keep"] * 2
     assert [group.name for group in found.groups] == [group.name for group in graph.groups]
 
