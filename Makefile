@@ -10,7 +10,8 @@ DIGITS := samples/digits
 ## compress the digits sample to 2% of its weights and compile it for this machine
 sample: install
 	$(BIN)/crespr-onnx compress $(DIGITS)/digits.onnx --ratio 0.98 --target cpu \
-		--data $(DIGITS)/train.npz --eval-data $(DIGITS)/eval.npz -o compressed-digits --force
+		--data $(DIGITS)/train.npz --eval-data $(DIGITS)/eval.npz \
+		--epochs 100 --batch-size 32 -o compressed-digits --force
 
 ## everything that must hold before a change goes in
 test: lint

@@ -140,4 +140,6 @@ def choose_plan(
         detail = f"{plan.clusters} clusters: loss {losses[-1]:.4f}"
         notify(Progress("trying cluster counts", (i + 1) / len(plans), detail))
     good = [plan for plan, loss in zip(plans, losses, strict=True) if loss <= TIE * min(losses)]
-    return min(good, key=lambda plan: plan.clusters)
+    chosen = min(good, key=lambda plan: plan.clusters)
+    notify(Progress("trying cluster counts", 1.0, f"chose {chosen.clusters}"))
+    return chosen
