@@ -115,6 +115,8 @@ class ChannelGraph:
         values: activations by name, with the axis that carries their channels.
         constants: initializers by name, with one entry for each of their axes that carry channels.
         moves: activations by name that are made of another's channels.
+        opaque_weights: weights of Conv, ConvTranspose, Gemm and MatMul nodes that are no edges,
+            because the analysis could not follow them; they stay stored.
     """
 
     groups: tuple[ChannelGroup, ...]
@@ -122,11 +124,12 @@ class ChannelGraph:
     values: Mapping[str, ChannelAxis]
     constants: Mapping[str, tuple[ChannelAxis, ...]]
     moves: Mapping[str, ChannelMove]
+    opaque_weights: int = 0
 
     @cached_property
     def n_channels(self) -> int:
         """One more than the highest channel id."""
-        return 1 + max((int(g.channels.max()) for g in self.groups), default=-1)
+        return 1 + max((int(g.channels.max()) for g in self.groups if len(g.channels)), default=-1)
 
     @cached_property
     def group_of(self) -> IntArray:
@@ -138,8 +141,8 @@ class ChannelGraph:
 
     @cached_property
     def weights(self) -> int:
-        """Weights stored in all weighted edges."""
-        return sum(edge.weights for edge in self.edges)
+        """Weights that the model stores; what several edges share is stored once."""
+        return self.opaque_weights + sum({e.weight: e.weights for e in self.edges}.values())
 
     def groups_on(self, channels: IntArray) -> list[int]:
         """Indices of the groups that an axis carries."""
@@ -165,7 +168,7 @@ class Layout:
 
     def kept(self, channels: IntArray) -> BoolArray:
         """Which positions of an axis survive."""
-        return self.labels[channels] != DROPPED
+        return np.not_equal(self.labels[channels], DROPPED)
 
     def axis_clusters(self, graph: ChannelGraph, channels: IntArray) -> int:
         """Cluster count of an axis: the K on which all its groups agree, else 1."""
@@ -181,10 +184,10 @@ class Layout:
     def edge_mask(self, graph: ChannelGraph, edge: WeightedEdge) -> BoolArray:
         """Which connections of an edge are stored, shape [n_out, n_in]."""
         inputs, outputs = self.labels[edge.in_channels], self.labels[edge.out_channels]
-        mask = (outputs != DROPPED)[:, None] & (inputs != DROPPED)[None, :]
+        mask: BoolArray = (outputs != DROPPED)[:, None] & (inputs != DROPPED)[None, :]
         if self.edge_clusters(graph, edge) > 1:
             mask &= outputs[:, None] == inputs[None, :]
-        return np.asarray(mask)
+        return mask
 
     def stored_weights(self, graph: ChannelGraph, edge: WeightedEdge) -> int:
         """Weights that the edge stores once it is split and its dropped channels are gone."""
@@ -192,8 +195,8 @@ class Layout:
 
     def physical_ratio(self, graph: ChannelGraph) -> float:
         """1 - (weights stored under this layout) / (weights of the input model)."""
-        stored = sum(self.stored_weights(graph, edge) for edge in graph.edges)
-        return 1.0 - stored / graph.weights
+        stored = {edge.weight: self.stored_weights(graph, edge) for edge in graph.edges}
+        return 1.0 - (graph.opaque_weights + sum(stored.values())) / graph.weights
 
     def to_json(self, graph: ChannelGraph) -> str:
         """Group name -> K, kept channels per cluster, and the label of each channel, as JSON."""
@@ -217,17 +220,24 @@ def layout_from_json(text: str, graph: ChannelGraph) -> Layout:
     """The layout that `Layout.to_json` wrote for the same graph.
 
     Raises:
-        ValueError: if the text is of another graph.
+        ValueError: if the text is of another graph, or holds labels that are no clusters.
     """
     known = json.loads(text)
     layout = dense_layout(graph)
-    for i, group in enumerate(graph.groups):
-        if group.frozen is None:
-            entry = known.get(group.name)
-            if entry is None or len(entry["labels"]) != len(group.channels):
-                raise ValueError(f"the layout does not know group '{group.name}' of this model")
-            layout.labels[group.channels] = entry["labels"]
-            layout.clusters[i] = entry["clusters"]
+    free = [(i, group) for i, group in enumerate(graph.groups) if group.frozen is None]
+    if not isinstance(known, dict) or len(known) != len(free):
+        raise ValueError(f"the layout is not one of this model, which has {len(free)} free groups")
+    for i, group in free:
+        entry = known.get(group.name)
+        if entry is None or len(entry["labels"]) != len(group.channels):
+            raise ValueError(f"the layout does not know group '{group.name}' of this model")
+        if not all(DROPPED <= label < entry["clusters"] for label in entry["labels"]):
+            raise ValueError(
+                f"labels of group '{group.name}' must lie between {DROPPED} and "
+                f"{entry['clusters'] - 1}, its last cluster"
+            )
+        layout.labels[group.channels] = entry["labels"]
+        layout.clusters[i] = entry["clusters"]
     return layout
 
 

@@ -7,7 +7,7 @@ import onnx_ir as ir
 from onnx_ir.passes import InPlacePass, PassResult
 
 from crespr_onnx.layout import SELECTION, ChannelGraph
-from crespr_onnx.passes.edit import new_constant, new_node
+from crespr_onnx.passes.edit import Editor
 
 
 @dataclass(frozen=True, eq=False)
@@ -36,6 +36,7 @@ class InsertGathers(InPlacePass):
             and len(e.in_channels) >= self.min_channels
             and self.graph.is_frozen(e.in_channels)
         }
+        editor = Editor(model)
         modified = False
         for node in list(model.graph):
             edge = edges.get(node.name or "")
@@ -47,8 +48,8 @@ class InsertGathers(InPlacePass):
                 continue
             rank = 2 if node.op_type == "Gemm" else len(data.shape or (0, 0))
             every = np.arange(len(edge.in_channels), dtype=np.int64)
-            indices = new_constant(model.graph, f"{edge.name}/selection", every)
-            gather = new_node(
+            indices = editor.constant(f"{edge.name}/selection", every)
+            gather = editor.node(
                 "Gather",
                 [data, indices],
                 f"{edge.name}/Gather",

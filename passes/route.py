@@ -1,14 +1,21 @@
-"""Emits the fewest nodes that show chosen channels of a tensor in a chosen order."""
+"""Shows chosen channels of a tensor in a chosen order.
+
+Clusters become branches of their own where a Concat meets a Split, so blocks are kept apart where
+channels stay within their block.
+"""
 
 import numpy as np
 import onnx_ir as ir
 
 from crespr_onnx.layout import ZERO, IntArray
-from crespr_onnx.passes.edit import new_constant, new_node
+from crespr_onnx.passes.edit import Editor
+
+MOST_BLOCKS = 32
+"""With more blocks a Gather is used: Concats of so many parts are slow."""
 
 
 def route(
-    graph: ir.Graph,
+    editor: Editor,
     source: ir.Value,
     rank: int,
     axis: int,
@@ -22,7 +29,7 @@ def route(
     blocks between a Split and a Concat, a Gather.
 
     Args:
-        graph: where the constants go.
+        editor: makes the nodes.
         source: tensor to take channels from.
         rank: its number of dimensions.
         axis: its channel axis.
@@ -34,21 +41,18 @@ def route(
         return []
     run = _as_run(positions)
     if run is not None:
-        return _run(graph, source, rank, axis, length, run, name)
+        return _run(editor, source, rank, axis, length, run, name)
     blocks = _as_blocks(positions, length)
     if blocks is None:
-        return _gather(graph, source, rank, axis, length, positions, name)
-    sizes = new_constant(graph, f"{name}/sizes", np.full(len(blocks), length // len(blocks)))
-    split = new_node("Split", [source, sizes], f"{name}/Split", {"axis": axis}, outputs=len(blocks))
+        return _gather(editor, source, rank, axis, length, positions, name)
+    size = length // len(blocks)
+    split = editor.split(source, axis, [size] * len(blocks), name)
     nodes, ends = [split], []
-    for k, block in enumerate(blocks):
-        part = split.outputs[k]
-        inner = _run(
-            graph, part, rank, axis, length // len(blocks), block, f"{name}/module_{k:02d}"
-        )
+    for k, (part, block) in enumerate(zip(split.outputs, blocks, strict=True)):
+        inner = _run(editor, part, rank, axis, size, block, f"{name}/module_{k:02d}")
         nodes += inner
         ends.append(inner[-1].outputs[0] if inner else part)
-    return [*nodes, new_node("Concat", ends, f"{name}/Concat", {"axis": axis})]
+    return [*nodes, editor.node("Concat", ends, f"{name}/Concat", {"axis": axis})]
 
 
 Run = tuple[int, int, int, int]
@@ -69,48 +73,37 @@ def _as_run(positions: IntArray) -> Run | None:
 
 def _as_blocks(positions: IntArray, length: int) -> list[Run] | None:
     """Reads positions as the same kind of run in each of K blocks, for the least such K."""
-    for k in range(2, min(length, len(positions)) + 1):
+    for k in range(2, min(length, len(positions), MOST_BLOCKS) + 1):
         if length % k or len(positions) % k:
             continue
         size = length // k
         runs = []
         for i, block in enumerate(np.split(positions, k)):
-            run = _as_run(np.where(block == ZERO, ZERO, block - i * size))
-            if run is None or run[1] < 0 or run[1] + run[2] > size:
+            run = _as_run(block)
+            if run is None or run[1] < i * size or run[1] + run[2] > (i + 1) * size:
                 break
-            runs.append(run)
+            before, start, count, after = run
+            runs.append((before, start - i * size, count, after))
         if len(runs) == k:
             return runs
     return None
 
 
 def _run(
-    graph: ir.Graph, source: ir.Value, rank: int, axis: int, length: int, run: Run, name: str
+    editor: Editor, source: ir.Value, rank: int, axis: int, length: int, run: Run, name: str
 ) -> list[ir.Node]:
     before, start, count, after = run
     nodes: list[ir.Node] = []
     if (start, count) != (0, length):
-        bounds = [
-            new_constant(graph, f"{name}/{what}", np.array([value]))
-            for what, value in (("starts", start), ("ends", start + count), ("axes", axis))
-        ]
-        nodes.append(new_node("Slice", [source, *bounds], f"{name}/Slice"))
+        nodes.append(editor.slice(source, axis, start, start + count, name))
         source = nodes[-1].outputs[0]
     if before or after:
-        nodes.append(_pad(graph, source, rank, axis, before, after, name))
+        nodes.append(editor.pad(source, rank, axis, before, after, name))
     return nodes
 
 
-def _pad(
-    graph: ir.Graph, source: ir.Value, rank: int, axis: int, before: int, after: int, name: str
-) -> ir.Node:
-    pads = np.zeros(2 * rank, dtype=np.int64)
-    pads[axis], pads[rank + axis] = before, after
-    return new_node("Pad", [source, new_constant(graph, f"{name}/pads", pads)], f"{name}/Pad")
-
-
 def _gather(
-    graph: ir.Graph,
+    editor: Editor,
     source: ir.Value,
     rank: int,
     axis: int,
@@ -121,8 +114,8 @@ def _gather(
     nodes: list[ir.Node] = []
     if (positions == ZERO).any():
         # One channel of zeros at the end, for every ZERO to point at.
-        nodes.append(_pad(graph, source, rank, axis, 0, 1, name))
+        nodes.append(editor.pad(source, rank, axis, 0, 1, name))
         source = nodes[-1].outputs[0]
         positions = np.where(positions == ZERO, length, positions)
-    indices = new_constant(graph, f"{name}/indices", positions.astype(np.int64))
-    return [*nodes, new_node("Gather", [source, indices], f"{name}/Gather", {"axis": axis})]
+    indices = editor.constant(f"{name}/indices", positions.astype(np.int64))
+    return [*nodes, editor.node("Gather", [source, indices], f"{name}/Gather", {"axis": axis})]

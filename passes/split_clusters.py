@@ -1,6 +1,6 @@
 """Splits weighted edges along their clusters: weights between clusters are no longer stored."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -9,8 +9,16 @@ from onnx_ir.passes import InPlacePass, PassResult
 
 from crespr_onnx.errors import VerificationError
 from crespr_onnx.layout import ChannelGraph, IntArray, Layout, WeightedEdge
-from crespr_onnx.passes.edit import new_constant, new_node
-from crespr_onnx.passes.surgery import CLUSTERS, LAYER, remove_dead, set_constant, take_over
+from crespr_onnx.passes.edit import Editor
+from crespr_onnx.passes.surgery import (
+    CLUSTERS,
+    LAYER,
+    constant,
+    input_at,
+    remove_dead,
+    set_constant,
+    take_over,
+)
 
 
 @dataclass(frozen=True, eq=False)
@@ -34,6 +42,7 @@ class SplitClusters(InPlacePass):
             VerificationError: if clusters of an edge are not contiguous or not equally large.
         """
         edges = {edge.name: edge for edge in self.graph.edges}
+        work = _Splitter(Editor(model))
         modified = False
         for node in list(model.graph):
             edge = edges.get(node.name or node.outputs[0].name or "")
@@ -44,9 +53,9 @@ class SplitClusters(InPlacePass):
                 self._check_blocks(edge, edge.in_channels, k)
                 self._check_blocks(edge, edge.out_channels, k)
                 if node.op_type in ("Conv", "ConvTranspose"):
-                    _group(node, edge, k)
+                    work.group(node, edge, k)
                 else:
-                    _batch(model.graph, node, edge, k)
+                    work.batch(node, edge, k)
                 modified = True
         return PassResult(model, modified)
 
@@ -76,54 +85,79 @@ def _weight(node: ir.Node) -> np.ndarray[Any, Any]:
     return node.inputs[1].const_value.numpy()
 
 
-def _group(node: ir.Node, edge: WeightedEdge, k: int) -> None:
-    assert node.inputs[1] is not None
-    # ONNX keeps the first axis of the weight whole: outputs of a Conv, inputs of a ConvTranspose.
-    set_constant(node.inputs[1], np.concatenate(_blocks(_weight(node), edge, k), axis=0))
-    node.attributes["group"] = ir.AttrInt64("group", k)
-    node.metadata_props.update({CLUSTERS: str(k), LAYER: edge.name})
+def _float(node: ir.Node, name: str) -> float:
+    return node.attributes.get_float(name, 1.0)
 
 
-def _batch(graph: ir.Graph, node: ir.Node, edge: WeightedEdge, k: int) -> None:
-    """x [..., T, k*n] -> [..., k, T, n] @ [k, n, m] + [k, 1, m] -> [..., T, k*m]."""
-    data, out = node.inputs[0], node.outputs[0]
-    assert data is not None
-    alpha, beta = (
-        node.attributes[a].as_float() if a in node.attributes else 1.0 for a in ("alpha", "beta")
-    )
-    blocks = _blocks(_weight(node), edge, k)
-    stacked = np.stack([b if edge.in_axis == 0 else b.T for b in blocks])
-    weight = new_constant(
-        graph, f"{edge.weight}/clusters", stacked * np.float32(alpha).astype(stacked.dtype)
-    )
-    rank = 2 if node.op_type == "Gemm" else len(data.shape or (0, 0))
-    lead = [-1] if rank == 2 else [0] * (rank - 1)
-    swap = [*range(rank - 2), rank - 1, rank - 2, rank]
-    mark = {LAYER: edge.name}
+@dataclass(frozen=True, eq=False)
+class _Splitter:
+    """Splits nodes one by one; a weight that several of them share is split once.
 
-    def add(op: str, inputs: list[ir.Value | None], attributes: dict[str, Any] | None = None,
-            suffix: str = "", **marks: str) -> ir.Value:  # fmt: skip
-        made = new_node(
-            op, inputs, f"{edge.name}/{op.lower()}{suffix}", attributes, metadata={**mark, **marks}
-        )
-        node.prepend(made)
-        return made.outputs[0]
+    Attributes:
+        editor: makes new nodes.
+        grouped: weights of convolutions that are split.
+        stacked: weights of products that are split, by name and the factor folded into them.
+    """
 
-    def shape(suffix: str, dims: list[int]) -> ir.Value:
-        return new_constant(graph, f"{edge.name}/{suffix}", np.array(dims, dtype=np.int64))
+    editor: Editor
+    grouped: set[str] = field(default_factory=set)
+    stacked: dict[tuple[str, float], ir.Value] = field(default_factory=dict)
 
-    n, m = stacked.shape[1:]
-    value = add("Reshape", [data, shape("blocks_in", [*lead, k, n])], suffix="_in")
-    value = add("Transpose", [value], {"perm": swap}, suffix="_in")
-    value = add("MatMul", [value, weight], **{CLUSTERS: str(k)})
-    bias = node.inputs[2] if node.op_type == "Gemm" and len(node.inputs) > 2 else None
-    if bias is not None and bias.const_value is not None:
-        array = bias.const_value.numpy()
-        array = np.broadcast_to(array * np.float32(beta).astype(array.dtype), (k * m,))
-        value = add(
-            "Add", [value, new_constant(graph, f"{bias.name}/clusters", array.reshape(k, 1, m))]
-        )
-    value = add("Transpose", [value], {"perm": swap}, suffix="_out")
-    value = add("Reshape", [value, shape("blocks_out", [*lead, k * m])], suffix="_out")
-    take_over(value, out)
-    remove_dead([out])
+    def group(self, node: ir.Node, edge: WeightedEdge, k: int) -> None:
+        if edge.weight not in self.grouped:
+            assert node.inputs[1] is not None
+            # ONNX keeps the first axis whole: outputs of a Conv, inputs of a ConvTranspose.
+            set_constant(node.inputs[1], np.concatenate(_blocks(_weight(node), edge, k), axis=0))
+            self.grouped.add(edge.weight)
+        node.attributes["group"] = ir.AttrInt64("group", k)
+        node.metadata_props.update({CLUSTERS: str(k), LAYER: edge.name})
+
+    def batch(self, node: ir.Node, edge: WeightedEdge, k: int) -> None:
+        """x [..., T, k*n] -> [..., k, T, n] @ [k, n, m] + [k, 1, m] -> [..., T, k*m]."""
+        data, out = node.inputs[0], node.outputs[0]
+        assert data is not None
+        n, m = len(edge.in_channels) // k, len(edge.out_channels) // k
+        rank = 2 if node.op_type == "Gemm" else len(data.shape or (0, 0))
+        lead = [-1] if rank == 2 else [0] * (rank - 1)
+        swap = [*range(rank - 2), rank - 1, rank - 2, rank]
+
+        def add(
+            op: str, inputs: list[ir.Value], suffix: str = "", perm: list[int] | None = None
+        ) -> ir.Value:
+            mark = {LAYER: edge.name} | ({CLUSTERS: str(k)} if op == "MatMul" else {})
+            made = self.editor.node(
+                op,
+                inputs,
+                f"{edge.name}/{op.lower()}{suffix}",
+                {"perm": perm} if perm else None,
+                metadata=mark,
+            )
+            node.prepend(made)
+            return made.outputs[0]
+
+        def shape(suffix: str, dims: list[int]) -> ir.Value:
+            return self.editor.constant(f"{edge.name}/{suffix}", dims)
+
+        value = add("Reshape", [data, shape("blocks_in", [*lead, k, n])], "_in")
+        value = add("Transpose", [value], "_in", swap)
+        value = add("MatMul", [value, self._stack(node, edge, k)])
+        bias = input_at(node, 2) if node.op_type == "Gemm" else None
+        array = constant(bias)
+        if bias is not None and array is not None:
+            scaled = array.reshape(-1) * np.asarray(_float(node, "beta"), array.dtype)
+            blocks = np.broadcast_to(scaled, (k * m,)).reshape(k, 1, m)
+            value = add("Add", [value, self.editor.constant(f"{bias.name}/clusters", blocks)])
+        value = add("Transpose", [value], "_out", swap)
+        value = add("Reshape", [value, shape("blocks_out", [*lead, k * m])], "_out")
+        take_over(value, out)
+        remove_dead([out])
+
+    def _stack(self, node: ir.Node, edge: WeightedEdge, k: int) -> ir.Value:
+        alpha = _float(node, "alpha")
+        if (edge.weight, alpha) not in self.stacked:
+            blocks = _blocks(_weight(node), edge, k)
+            weight = np.stack([b if edge.in_axis == 0 else b.T for b in blocks])
+            weight = weight * np.asarray(alpha, weight.dtype)
+            name = f"{edge.weight}/clusters"
+            self.stacked[edge.weight, alpha] = self.editor.constant(name, weight)
+        return self.stacked[edge.weight, alpha]

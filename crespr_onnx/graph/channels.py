@@ -4,10 +4,11 @@ A union-find over channel ids, filled by one rule per operator (`crespr_onnx.gra
 rule covers freezes the channels that it touches, with the reason, so nothing is ever guessed.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import onnx_ir as ir
 
+from crespr_onnx.graph.accounting import stored_weights
 from crespr_onnx.graph.rules import RULES
 from crespr_onnx.graph.tracker import ChannelTracker, NotUnderstoodError
 from crespr_onnx.layout import ChannelGraph
@@ -39,6 +40,7 @@ def find_channels(model: ir.Model) -> tuple[ChannelGraph, tuple[Obstacle, ...]]:
     tracker = ChannelTracker()
     obstacles: list[Obstacle] = []
     for node in model.graph:
+        tracker.enter(node)
         rule = RULES.get(node.op_type) if node.domain in ("", "ai.onnx") else None
         touches = [axis for v in node.inputs if (axis := tracker.axis_of(v)) is not None]
         try:
@@ -55,4 +57,6 @@ def find_channels(model: ir.Model) -> tuple[ChannelGraph, tuple[Obstacle, ...]]:
         axis = tracker.axis_of(output)
         if axis is not None:
             tracker.freeze(axis.channels, f"'{output.name}' is a graph output")
-    return tracker.build(), tuple(obstacles)
+    graph = tracker.build()
+    opaque = max(0, stored_weights(model) - graph.weights)
+    return replace(graph, opaque_weights=opaque), tuple(obstacles)

@@ -5,15 +5,17 @@ never has to look ahead.
 """
 
 from collections import defaultdict
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import onnx_ir as ir
 
+from crespr_onnx.graph.grouping import group_channels
+from crespr_onnx.graph.union_find import UnionFind
 from crespr_onnx.layout import (
     ZERO,
     ChannelAxis,
     ChannelGraph,
-    ChannelGroup,
     ChannelMove,
     IntArray,
     WeightedEdge,
@@ -28,52 +30,35 @@ class ChannelTracker:
     """Collects channels while the rules walk a graph in topological order."""
 
     def __init__(self) -> None:
-        self._parent: list[int] = []
-        self._frozen: dict[int, str] = {}
+        self._ids = UnionFind()
         self._values: dict[str, ChannelAxis] = {}
         self._constants: dict[str, dict[int, IntArray]] = defaultdict(dict)
+        self._readers: dict[str, list[_Reader]] = defaultdict(list)
         self._edges: list[WeightedEdge] = []
         self._moves: dict[str, ChannelMove] = {}
+
+    def enter(self, node: ir.Node) -> None:
+        """Tells which node's rule comes next."""
+        for name in {v.name for v in node.inputs if v is not None and v.is_initializer()}:
+            if name is not None:
+                self._readers[name].append(_Reader(node))
 
     # ---- ids
 
     def fresh(self, n: int, frozen: str | None = None) -> IntArray:
         """`n` new channels; `frozen` says why they must stay as they are, if they must."""
-        start = len(self._parent)
-        self._parent.extend(range(start, start + n))
-        channels = np.arange(start, start + n, dtype=np.int64)
+        channels = self._ids.fresh(n)
         if frozen is not None:
             self.freeze(channels, frozen)
         return channels
 
-    def find(self, channel: int) -> int:
-        """The id that stands for a channel: the first one that was merged into it."""
-        root = channel
-        while self._parent[root] != root:
-            root = self._parent[root]
-        while self._parent[channel] != root:
-            self._parent[channel], channel = root, self._parent[channel]
-        return root
-
-    def resolve(self, channels: IntArray) -> IntArray:
-        """`find` for a whole axis."""
-        return np.fromiter((self.find(int(c)) for c in channels), np.int64, len(channels))
-
-    def unite(self, a: IntArray, b: IntArray) -> IntArray:
+    def unite(self, a: IntArray, b: IntArray) -> None:
         """Makes two axes of equal length carry the same channels, position by position."""
-        for x, y in zip(a, b, strict=True):
-            first, second = sorted((self.find(int(x)), self.find(int(y))))
-            if first != second:
-                self._parent[second] = first
-                reason = self._frozen.pop(second, None)
-                if reason is not None:
-                    self._frozen.setdefault(first, reason)
-        return a
+        self._ids.unite(a, b)
 
     def freeze(self, channels: IntArray, reason: str) -> None:
         """Channels that must keep their order and number; the first reason given stands."""
-        for channel in np.unique(channels):
-            self._frozen.setdefault(self.find(int(channel)), reason)
+        self._ids.mark(channels, reason)
 
     # ---- tensors
 
@@ -83,7 +68,7 @@ class ChannelTracker:
 
     def set_axis(self, value: ir.Value, axis: int, channels: IntArray) -> None:
         """Records the channel axis of an activation."""
-        if value.name is not None:
+        if value.name:
             self._values[value.name] = ChannelAxis(axis, channels)
 
     def move(self, source: ir.Value, output: ir.Value, positions: IntArray) -> None:
@@ -92,9 +77,8 @@ class ChannelTracker:
         New channels are ids of their own: a residual Add then makes them those of its other side.
         """
         axis = self.axis_of(source)
-        assert axis is not None
-        assert source.name is not None
-        assert output.name is not None
+        if axis is None or not source.name or not output.name:
+            return
         channels = axis.channels[positions]
         channels[positions == ZERO] = self.fresh(int((positions == ZERO).sum()))
         self.set_axis(output, axis.axis, channels)
@@ -104,7 +88,11 @@ class ChannelTracker:
         """Ties an axis of an initializer to channels; an initializer used twice ties both uses."""
         assert value.name is not None
         bound = self._constants[value.name]
-        bound[axis] = self.unite(bound[axis], channels) if axis in bound else channels
+        if axis in bound:
+            self.unite(bound[axis], channels)
+        else:
+            bound[axis] = channels
+        self._readers[value.name][-1].axes.add(axis)
 
     def add_edge(self, edge: WeightedEdge) -> None:
         """Records a weighted edge."""
@@ -114,61 +102,52 @@ class ChannelTracker:
 
     def build(self) -> ChannelGraph:
         """The finished graph, with channels renumbered from 0 in topological order."""
-        number: dict[int, int] = {}
+        self._freeze_ambiguous()
+        bound = [channels for axes in self._constants.values() for channels in axes.values()]
+        sides = [side for e in self._edges for side in (e.in_channels, e.out_channels)]
+        arrays = [*(a.channels for a in self._values.values()), *bound, *sides]
+        roots = self._ids.find(np.concatenate([np.empty(0, dtype=np.int64), *arrays]))
+        in_order = roots[np.sort(np.unique(roots, return_index=True)[1])]
+        number = np.zeros(len(self._ids), dtype=np.int64)
+        number[in_order] = np.arange(len(in_order))
 
         def renumber(channels: IntArray) -> IntArray:
-            roots = self.resolve(channels)
-            return np.fromiter(
-                (number.setdefault(int(r), len(number)) for r in roots), np.int64, len(roots)
-            )
+            return number[self._ids.find(channels)]
 
         values = {n: ChannelAxis(a.axis, renumber(a.channels)) for n, a in self._values.items()}
         constants = {
-            n: tuple(ChannelAxis(axis, renumber(ch)) for axis, ch in sorted(bound.items()))
-            for n, bound in self._constants.items()
+            n: tuple(ChannelAxis(axis, renumber(ch)) for axis, ch in sorted(axes.items()))
+            for n, axes in self._constants.items()
         }
         edges = tuple(
-            WeightedEdge(
-                name=e.name,
-                op=e.op,
-                weight=e.weight,
-                in_axis=e.in_axis,
-                out_axis=e.out_axis,
-                in_channels=renumber(e.in_channels),
-                out_channels=renumber(e.out_channels),
-                kernel=e.kernel,
-                positions=e.positions,
-                frozen=e.frozen,
-            )
+            replace(e, in_channels=renumber(e.in_channels), out_channels=renumber(e.out_channels))
             for e in self._edges
         )
-        frozen = {number[r]: reason for r, reason in self._frozen.items() if r in number}
-        groups = _group(values, constants, frozen, len(number))
+        axes = [(n, a.channels) for n, a in values.items()]
+        axes += [(n, a.channels) for n, bound_axes in constants.items() for a in bound_axes]
+        groups = group_channels(axes, self._ids.reasons(in_order))
         return ChannelGraph(groups, edges, values, constants, dict(self._moves))
 
+    def _freeze_ambiguous(self) -> None:
+        """Initializers that their readers do not all read alike must stay what they are."""
+        for name, axes in self._constants.items():
+            for reader in self._readers[name]:
+                if reader.axes != axes.keys():
+                    title = f"{reader.node.op_type} '{reader.node.name}'"
+                    for channels in axes.values():
+                        self.freeze(channels, f"{title} reads '{name}' in a way of its own")
+        forms: dict[str, tuple[str, int]] = {}
+        for edge in self._edges:
+            form = forms.setdefault(edge.weight, (edge.op, edge.in_axis))
+            if form != (edge.op, edge.in_axis):
+                reason = f"{edge.op} '{edge.name}' reads '{edge.weight}' in a way of its own"
+                self.freeze(edge.in_channels, reason)
+                self.freeze(edge.out_channels, reason)
 
-def _group(
-    values: dict[str, ChannelAxis],
-    constants: dict[str, tuple[ChannelAxis, ...]],
-    frozen: dict[int, str],
-    n_channels: int,
-) -> tuple[ChannelGroup, ...]:
-    """Puts channels that live on exactly the same axes into one group."""
-    axes = list(values.items())
-    axes += [(name, axis) for name, bound in constants.items() for axis in bound]
-    lives_on: list[list[int]] = [[] for _ in range(n_channels)]
-    for i, (_, axis) in enumerate(axes):
-        for channel in np.unique(axis.channels):
-            lives_on[channel].append(i)
-    members: dict[tuple[tuple[int, ...], str | None], list[int]] = defaultdict(list)
-    for channel, on in enumerate(lives_on):
-        members[tuple(on), frozen.get(channel)].append(channel)
-    names: dict[str, int] = defaultdict(int)
-    groups = []
-    for (on, reason), channels in members.items():
-        name = axes[on[0]][0] if on else "unused"
-        names[name] += 1
-        if names[name] > 1:
-            name = f"{name}#{names[name]}"
-        groups.append(ChannelGroup(name, np.array(channels, dtype=np.int64), reason))
-    return tuple(groups)
+
+@dataclass(frozen=True, eq=False)
+class _Reader:
+    """A node that reads an initializer, and the axes of it that its rule bound."""
+
+    node: ir.Node
+    axes: set[int] = field(default_factory=set)

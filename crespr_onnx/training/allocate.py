@@ -1,8 +1,9 @@
 """How many channels each group keeps, for a given number of clusters, under the weight budget.
 
-Both fewer channels and more clusters shrink storage: an edge costs n_in * n_out * kernel / K. Widths
-are found greedily: starting from all channels, the group goes down that raises the price
-sum of (edges of the group) * sqrt(channels it had) / (channels it keeps) the least per weight saved.
+Both fewer channels and more clusters shrink storage: an edge costs n_in * n_out * kernel / K.
+Widths are found greedily: starting from all channels, the group goes down that raises the price
+sum of (edges of the group) * sqrt(channels it had) / (channels it keeps) the least per weight
+saved.
 The reciprocal makes bottlenecks dear, so that no layer collapses, as layers do under global scores
 (Tanaka et al. 2020, arXiv 2006.05467); the root lies between keeping the proportions of the model
 and giving every group the same width, either of which trained worse on the models tried.
@@ -75,10 +76,10 @@ def allocate(graph: ChannelGraph, clusters: int, ratio: float) -> Allocation:
     counts = _clusters_per_group(graph, clusters)
     costs = _Costs(graph, counts)
     budget = int((1.0 - ratio) * graph.weights + 1e-9)
-    widths = np.array([len(g.channels) // k * k if g.frozen is None else len(g.channels)
-                       for g, k in zip(graph.groups, counts, strict=True)], dtype=np.int64)  # fmt: skip
-    least = np.array([k if g.frozen is None else len(g.channels)
-                      for g, k in zip(graph.groups, counts, strict=True)], dtype=np.int64)  # fmt: skip
+    free = np.array([g.frozen is None for g in graph.groups], dtype=np.bool_)
+    sizes = np.array([len(g.channels) for g in graph.groups], dtype=np.int64)
+    widths = np.where(free, sizes // counts * counts, sizes)
+    least = np.where(free, counts, sizes)
     if costs.total(least) > budget:
         reach = 1.0 - costs.total(least) / graph.weights
         raise UsageError(
@@ -151,15 +152,17 @@ class _Costs:
     """Weights stored in all edges as a function of the widths of the groups."""
 
     def __init__(self, graph: ChannelGraph, clusters: IntArray) -> None:
-        self._fixed = sum(e.weights for e in graph.edges if e.frozen is not None)
+        self._fixed = graph.opaque_weights
         self._sides: list[tuple[Mapping[int, float], Mapping[int, float], float]] = []
         self._of_group: list[list[int]] = [[] for _ in graph.groups]
-        for edge in graph.edges:
+        # Edges that share an initializer store it once.
+        for edge in {edge.weight: edge for edge in graph.edges}.values():
             if edge.frozen is not None:
+                self._fixed += edge.weights
                 continue
             inputs, outputs = (_repeats(graph, c) for c in (edge.in_channels, edge.out_channels))
             ks = [{int(clusters[g]) for g in side} for side in (inputs, outputs)]
-            k = ks[0].copy().pop() if ks[0] == ks[1] and len(ks[0]) == 1 else 1
+            k = min(ks[0]) if ks[0] == ks[1] and len(ks[0]) == 1 else 1
             for g in {*inputs, *outputs}:
                 self._of_group[g].append(len(self._sides))
             self._sides.append((inputs, outputs, edge.kernel / k))

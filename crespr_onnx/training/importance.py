@@ -5,7 +5,6 @@ over the kernel. All importances are non-negative and, within one edge, comparab
 """
 
 from collections.abc import Callable, Mapping
-from typing import Any
 
 import numpy as np
 import onnx_ir as ir
@@ -63,7 +62,7 @@ def taylor(
     imported.module.eval()
     for batch in batches:
         imported.module.zero_grad(set_to_none=True)
-        objective.loss(imported.module(*batch.inputs), batch).backward()
+        torch.autograd.backward(objective.loss(imported.module(*batch.inputs), batch))
         for edge in graph.edges:
             weight = imported.parameter(edge.weight)
             if weight.grad is not None:
@@ -100,8 +99,11 @@ def _input_energy(
         axis = -1 if edge.op in ("Gemm", "MatMul") else 1
 
         def record(
-            _: Any, inputs: tuple[torch.Tensor, ...], name: str = edge.name, axis: int = axis
-        ) -> None:  # noqa: ANN401
+            _: torch.nn.Module,
+            inputs: tuple[torch.Tensor, ...],
+            name: str = edge.name,
+            axis: int = axis,
+        ) -> None:
             x = inputs[0].detach().double().movedim(axis, 0).flatten(1)
             mean = (x**2).mean(dim=1).cpu().numpy()
             totals[name] = totals.get(name, 0.0) + mean / len(batches)

@@ -136,7 +136,7 @@ def _unsupported(model: ir.Model, error: Exception) -> str:
         except NotImplementedError:
             return (
                 f"node '{node.name}' ({node.op_type}, opset {version}) cannot be trained: "
-                "it has no PyTorch counterpart; run with --epochs 0, or export without this operator"
+                "it has no PyTorch counterpart; run with --epochs 0, or export without it"
             )
     return f"the model cannot be trained: {error}"
 

@@ -1,6 +1,6 @@
 """Makes the tables of this folder's README from the records of the benchmark runs.
 
-    python samples/benchmarks/tabulate_runs.py samples/benchmarks/results/runs.jsonl
+python samples/benchmarks/tabulate_runs.py samples/benchmarks/results/runs.jsonl
 """
 
 import json

@@ -1,8 +1,8 @@
 """What each operator does to channels: one small function per operator, in one table.
 
 A rule reads the channel axes of a node's inputs from the tracker and records those of its outputs.
-For a use that it does not cover it raises `NotUnderstoodError`; the analysis then freezes what the node
-touches and keeps the reason.
+For a use that it does not cover it raises `NotUnderstoodError`; the analysis then freezes what the
+node touches and keeps the reason.
 """
 
 from collections.abc import Callable, Mapping

@@ -10,8 +10,13 @@ from crespr_onnx.layout import ChannelAxis
 
 
 def is_constant(value: ir.Value | None) -> bool:
-    """Whether a value is an initializer that a caller cannot override."""
-    return value is not None and value.is_initializer() and not value.is_graph_input()
+    """Whether a value is an initializer that no caller can override and none gets to see."""
+    return (
+        value is not None
+        and value.is_initializer()
+        and not value.is_graph_input()
+        and not value.is_graph_output()
+    )
 
 
 def constant(value: ir.Value | None, what: str) -> np.ndarray[Any, Any]:
@@ -28,6 +33,33 @@ def constant(value: ir.Value | None, what: str) -> np.ndarray[Any, Any]:
 def optional_input(node: ir.Node, index: int) -> ir.Value | None:
     """Input `index` of a node, or None where it is absent."""
     return node.inputs[index] if index < len(node.inputs) else None
+
+
+def setting(node: ir.Node, index: int, name: str, what: str) -> np.ndarray[Any, Any]:
+    """A constant that newer opsets take as input `index` and older ones as attribute `name`.
+
+    Raises:
+        NotUnderstoodError: if it is computed, given by the caller, or absent.
+    """
+    if name in node.attributes:
+        return np.asarray(attribute(node, name))
+    return constant(optional_input(node, index), what)
+
+
+def opset(node: ir.Node) -> int:
+    """Version of the standard operator set that the node's graph imports."""
+    return node.graph.opset_imports.get("", 1) if node.graph is not None else 1
+
+
+def require_single_output(node: ir.Node) -> None:
+    """For operators whose further outputs carry channels too, which no rule follows.
+
+    Raises:
+        NotUnderstoodError: if another output than the first is used.
+    """
+    for value in node.outputs[1:]:
+        if value.uses() or value.is_graph_output():
+            raise NotUnderstoodError(f"its output '{value.name}' is used")
 
 
 def attribute(node: ir.Node, name: str, default: Any = None) -> Any:  # noqa: ANN401

@@ -2,7 +2,15 @@
 
 import onnx_ir as ir
 
-from crespr_onnx.graph.rules.common import attribute, dims, is_constant, rank, tracked
+from crespr_onnx.graph.rules.common import (
+    attribute,
+    dims,
+    is_constant,
+    opset,
+    rank,
+    require_single_output,
+    tracked,
+)
 from crespr_onnx.graph.tracker import ChannelTracker, NotUnderstoodError
 
 UNARY = (
@@ -18,15 +26,17 @@ def unary(node: ir.Node, tracker: ChannelTracker) -> None:
     axis = tracked(node, tracker)
     if any(tracker.axis_of(v) is not None for v in node.inputs[1:]):
         raise NotUnderstoodError("a further input carries channels")
+    require_single_output(node)
     tracker.set_axis(node.outputs[0], axis.axis, axis.channels)
 
 
 def softmax(node: ir.Node, tracker: ChannelTracker) -> None:
     """Keeps channels apart unless it normalises over them."""
     axis = tracked(node, tracker)
-    over = attribute(node, "axis", -1) % rank(node.inputs[0])
     # Before opset 13 every axis from `axis` on was normalised over.
-    if axis.axis >= over:
+    flattens = opset(node) < 13
+    over = attribute(node, "axis", 1 if flattens else -1) % rank(node.inputs[0])
+    if axis.axis == over or (flattens and axis.axis > over):
         raise NotUnderstoodError("it normalises over the channels")
     tracker.set_axis(node.outputs[0], axis.axis, axis.channels)
 
@@ -43,9 +53,9 @@ def broadcast(node: ir.Node, tracker: ChannelTracker) -> None:
     axes = [axis for _, axis in operands if axis is not None]
     length = max(len(axis.channels) for axis in axes)
     whole = [axis.channels for axis in axes if len(axis.channels) == length]
-    for axis in axes:
-        if len(axis.channels) != length:  # length 1, repeated over the channels of the others
-            tracker.freeze(axis.channels, f"{node.op_type} '{node.name}' repeats it over channels")
+    for one in axes:
+        if len(one.channels) != length:  # length 1, repeated over the channels of the others
+            tracker.freeze(one.channels, f"{node.op_type} '{node.name}' repeats it over channels")
     channels = whole[0]
     for other in whole[1:]:
         tracker.unite(channels, other)
@@ -71,6 +81,7 @@ def batch_normalization(node: ir.Node, tracker: ChannelTracker) -> None:
         raise NotUnderstoodError("the channels of its input are not on axis 1")
     if attribute(node, "training_mode", 0):
         raise NotUnderstoodError("it is in training mode")
+    require_single_output(node)
     for value in node.inputs[1:5]:
         if value is None or not is_constant(value):
             raise NotUnderstoodError("its parameters are not constants")

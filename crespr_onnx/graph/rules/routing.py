@@ -8,9 +8,17 @@ from typing import Any
 import numpy as np
 import onnx_ir as ir
 
-from crespr_onnx.graph.rules.common import attribute, constant, dims, optional_input, rank, tracked
+from crespr_onnx.graph.rules.common import (
+    attribute,
+    constant,
+    dims,
+    optional_input,
+    rank,
+    setting,
+    tracked,
+)
 from crespr_onnx.graph.tracker import ChannelTracker, NotUnderstoodError
-from crespr_onnx.layout import SELECTION, ZERO, ChannelAxis
+from crespr_onnx.layout import SELECTION, ZERO, ChannelAxis, IntArray
 
 
 def concat(node: ir.Node, tracker: ChannelTracker) -> None:
@@ -35,23 +43,21 @@ def split(node: ir.Node, tracker: ChannelTracker) -> None:
         for output in node.outputs:
             tracker.set_axis(output, axis.axis, axis.channels)
         return
-    start = 0
-    for output in node.outputs:
-        size = dims(output)[axis.axis]
-        if size is None:
-            raise NotUnderstoodError("its sizes are not known")
-        tracker.move(source, output, np.arange(start, start + size))
-        start += size
+    sizes = [dims(output)[axis.axis] or 0 for output in node.outputs]
+    if sum(sizes) != len(axis.channels):
+        raise NotUnderstoodError("its sizes are not known")
+    for output, part in zip(node.outputs, _consecutive(sizes), strict=True):
+        tracker.move(source, output, part)
 
 
 def slice_(node: ir.Node, tracker: ChannelTracker) -> None:
     """Takes a range of channels, or a range of other axes."""
     axis = tracked(node, tracker)
-    starts = constant(optional_input(node, 1), "where it starts")
-    ends = constant(optional_input(node, 2), "where it ends")
+    starts = setting(node, 1, "starts", "where it starts")
+    ends = setting(node, 2, "ends", "where it ends")
     over, step = np.arange(len(starts)), np.ones_like(starts)
-    if optional_input(node, 3) is not None:
-        over = constant(node.inputs[3], "the list of axes")
+    if "axes" in node.attributes or optional_input(node, 3) is not None:
+        over = setting(node, 3, "axes", "the list of axes")
     if optional_input(node, 4) is not None:
         step = constant(node.inputs[4], "the step")
     over = over % rank(node.inputs[0])
@@ -59,8 +65,12 @@ def slice_(node: ir.Node, tracker: ChannelTracker) -> None:
         _pass_on(node, tracker, axis)
         return
     _only_channels(over, axis)
-    part = slice(int(starts[0]), int(ends[0]), int(step[0]))
-    tracker.move(_source(node), node.outputs[0], np.arange(len(axis.channels))[part])
+    first, last, stride = (int(bound[0]) for bound in (starts, ends, step))
+    # Bounds beyond either end mean the same to Python as to ONNX.
+    part = np.arange(len(axis.channels), dtype=np.int64)[first : last : stride or 1]
+    if not len(part) or not stride:
+        raise NotUnderstoodError("it takes no channels")
+    tracker.move(_source(node), node.outputs[0], part)
 
 
 def pad(node: ir.Node, tracker: ChannelTracker) -> None:
@@ -68,16 +78,21 @@ def pad(node: ir.Node, tracker: ChannelTracker) -> None:
     axis = tracked(node, tracker)
     if optional_input(node, 3) is not None:
         raise NotUnderstoodError("it lists its axes")
-    pads = constant(optional_input(node, 1), "its amount").reshape(2, -1)
+    amounts = setting(node, 1, "pads", "its amount")
+    if amounts.size != 2 * rank(node.inputs[0]):
+        raise NotUnderstoodError("it does not pad every axis")
+    pads = amounts.reshape(2, -1)
     before, after = (int(amount) for amount in pads[:, axis.axis])
     if not before and not after:
         _pass_on(node, tracker, axis)
         return
     _only_channels(np.flatnonzero(pads.any(axis=0)), axis)
-    value = optional_input(node, 2)
-    zero = value is None or not np.any(constant(value, "its value"))
-    if attribute(node, "mode", "constant") != "constant" or not zero or min(before, after) < 0:
+    given = "value" in node.attributes or optional_input(node, 2) is not None
+    zero = not given or not np.any(setting(node, 2, "value", "its value"))
+    if attribute(node, "mode", "constant") != "constant" or not zero:
         raise NotUnderstoodError("it pads the channels with something else than zeros")
+    if min(before, after) < 0:
+        raise NotUnderstoodError("it cuts channels off")
     positions = np.pad(np.arange(len(axis.channels)), (before, after), constant_values=ZERO)
     tracker.move(_source(node), node.outputs[0], positions)
 
@@ -90,7 +105,10 @@ def gather(node: ir.Node, tracker: ChannelTracker) -> None:
     """
     source = _source(node)
     over = attribute(node, "axis", 0) % rank(source)
-    axis = None if SELECTION in node.metadata_props else tracker.axis_of(source)
+    axis = tracker.axis_of(source)
+    if axis is not None and SELECTION in node.metadata_props:
+        tracker.freeze(axis.channels, f"Gather '{node.name}' picks from it")
+        axis = None
     if axis is not None and over != axis.axis:
         _pass_on(node, tracker, axis)
         return
@@ -101,14 +119,18 @@ def gather(node: ir.Node, tracker: ChannelTracker) -> None:
         tracker.move(source, node.outputs[0], indices % len(axis.channels))
         return
     channels = tracker.fresh(len(indices))
-    assert node.inputs[1] is not None
-    tracker.bind_constant(node.inputs[1], 0, channels)
+    if node.inputs[1] is not None:
+        tracker.bind_constant(node.inputs[1], 0, channels)
     tracker.set_axis(node.outputs[0], over, channels)
 
 
 def _source(node: ir.Node) -> ir.Value:
     assert node.inputs[0] is not None
     return node.inputs[0]
+
+
+def _consecutive(sizes: list[int]) -> list[IntArray]:
+    return np.split(np.arange(sum(sizes), dtype=np.int64), np.cumsum(sizes)[:-1])
 
 
 def _pass_on(node: ir.Node, tracker: ChannelTracker, axis: ChannelAxis) -> None:

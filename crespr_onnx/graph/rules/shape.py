@@ -48,6 +48,8 @@ def reshape(node: ir.Node, tracker: ChannelTracker) -> None:
 def shape_of(node: ir.Node, tracker: ChannelTracker) -> None:
     """Harmless while nobody reads the number of channels from it."""
     axis = tracked(node, tracker)
+    if node.outputs[0].is_graph_output() or "start" in node.attributes or "end" in node.attributes:
+        raise NotUnderstoodError("its number of channels may be read")
     for reader in node.outputs[0].consumers():
         if reader.op_type != "Gather":
             raise NotUnderstoodError("its number of channels may be read")

@@ -19,7 +19,7 @@ from crespr_onnx.layout import IntArray, WeightedEdge
 
 def conv(node: ir.Node, tracker: ChannelTracker) -> None:
     """Convolution: an edge, or, when depthwise, a tie."""
-    shape = constant(node.inputs[1], "its weight").shape
+    shape = _weight_shape(node)
     groups = attribute(node, "group", 1)
     if groups > 1 and shape[1] == 1 and groups == shape[0]:
         _depthwise(node, tracker)
@@ -29,13 +29,13 @@ def conv(node: ir.Node, tracker: ChannelTracker) -> None:
 
 def conv_transpose(node: ir.Node, tracker: ChannelTracker) -> None:
     """Transposed convolution; its weight has the input channels first."""
-    shape = constant(node.inputs[1], "its weight").shape
+    shape = _weight_shape(node)
     _convolution(node, tracker, n_in=shape[0], n_out=shape[1], in_axis=0, out_axis=1)
 
 
 def gemm(node: ir.Node, tracker: ChannelTracker) -> None:
     """Matrix product with a constant right side and perhaps a bias."""
-    shape = constant(node.inputs[1], "its weight").shape
+    shape = _weight_shape(node)
     if attribute(node, "transA", 0):
         raise NotUnderstoodError("its input is transposed (transA)")
     out_axis = 0 if attribute(node, "transB", 0) else 1
@@ -43,10 +43,13 @@ def gemm(node: ir.Node, tracker: ChannelTracker) -> None:
     outputs = tracker.fresh(shape[out_axis])
     bias = optional_input(node, 2)
     if bias is not None:
+        sizes = dims(bias)
         if not is_constant(bias):
-            tracker.freeze(outputs, f"the bias of Gemm '{node.name}' is computed")
-        elif rank(bias) and dims(bias)[-1] == len(outputs) and len(outputs) > 1:
-            tracker.bind_constant(bias, rank(bias) - 1, outputs)
+            _freeze_computed_bias(node, tracker, outputs)
+        elif len(sizes) == 2 and sizes[0] != 1:
+            tracker.freeze(outputs, f"the bias of Gemm '{node.name}' differs between samples")
+        elif sizes and sizes[-1] == len(outputs) and len(outputs) > 1:
+            tracker.bind_constant(bias, len(sizes) - 1, outputs)
     _add(node, tracker, inputs, outputs, in_axis=1 - out_axis, out_axis=out_axis, kernel=1)
     tracker.set_axis(node.outputs[0], 1, outputs)
 
@@ -55,14 +58,21 @@ def matmul(node: ir.Node, tracker: ChannelTracker) -> None:
     """Product with a constant matrix on the right, over the last axis."""
     if not is_constant(node.inputs[1]):
         raise NotUnderstoodError("it has no constant matrix on the right")
-    shape = constant(node.inputs[1], "its weight").shape
-    if len(shape) != 2:
-        raise NotUnderstoodError(f"its weight has {len(shape)} dimensions")
+    shape = _weight_shape(node)
     last = rank(node.inputs[0]) - 1
+    if last < 1:
+        raise NotUnderstoodError("its input is a vector")
     inputs = _input_channels(node, tracker, shape[0], axis=last)
     outputs = tracker.fresh(shape[1])
     _add(node, tracker, inputs, outputs, in_axis=0, out_axis=1, kernel=1)
     tracker.set_axis(node.outputs[0], last, outputs)
+
+
+def _weight_shape(node: ir.Node) -> tuple[int, ...]:
+    shape: tuple[int, ...] = constant(optional_input(node, 1), "its weight").shape
+    if (len(shape) < 3) != (node.op_type in ("Gemm", "MatMul")) or len(shape) < 2:
+        raise NotUnderstoodError(f"its weight has {len(shape)} dimensions")
+    return shape
 
 
 def _depthwise(node: ir.Node, tracker: ChannelTracker) -> None:
@@ -79,26 +89,32 @@ def _convolution(
     node: ir.Node, tracker: ChannelTracker, n_in: int, n_out: int, in_axis: int, out_axis: int
 ) -> None:
     groups = attribute(node, "group", 1)
-    weight = constant(node.inputs[1], "its weight")
     bias = optional_input(node, 2)
     reason = None
     if groups > 1:
         reason = f"{node.op_type} '{node.name}' is already grouped (group={groups})"
-    if bias is not None and not is_constant(bias):
-        reason = f"the bias of {node.op_type} '{node.name}' is computed"
     whole_in, whole_out = (n_in * groups, n_out) if in_axis == 1 else (n_in, n_out * groups)
     inputs = _input_channels(node, tracker, whole_in, axis=1)
     outputs = tracker.fresh(whole_out)
     if reason is not None:
         tracker.freeze(inputs, reason)
         tracker.freeze(outputs, reason)
-    else:
-        if bias is not None:
-            tracker.bind_constant(bias, 0, outputs)
-    kernel = math.prod(weight.shape[2:])
+    elif is_constant(bias) and bias is not None:
+        tracker.bind_constant(bias, 0, outputs)
+    if bias is not None and not is_constant(bias):
+        _freeze_computed_bias(node, tracker, outputs)
+    kernel = math.prod(_weight_shape(node)[2:])
     # One group's inputs, so that inputs x outputs x kernel is what a grouped weight stores.
     _add(node, tracker, inputs[:n_in], outputs[:n_out], in_axis, out_axis, kernel, frozen=reason)
     tracker.set_axis(node.outputs[0], 1, outputs)
+
+
+def _freeze_computed_bias(node: ir.Node, tracker: ChannelTracker, outputs: IntArray) -> None:
+    reason = f"the bias of {node.op_type} '{node.name}' is computed"
+    tracker.freeze(outputs, reason)
+    bias = tracker.axis_of(node.inputs[2])
+    if bias is not None:
+        tracker.freeze(bias.channels, reason)
 
 
 def _input_channels(node: ir.Node, tracker: ChannelTracker, n: int, axis: int) -> IntArray:
