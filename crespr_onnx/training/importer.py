@@ -14,6 +14,7 @@ from torch import fx, nn
 from torch.nn.utils import parametrize
 
 from crespr_onnx.errors import ModelError
+from crespr_onnx.training.newer_opsets import accept_newer_opsets
 
 # Parameters that onnx2torch moves into its modules, by operator: (attribute, input of the node).
 _ABSORBED: Mapping[str, tuple[tuple[str, int], ...]] = {
@@ -24,6 +25,8 @@ _ABSORBED: Mapping[str, tuple[tuple[str, int], ...]] = {
     "InstanceNormalization": (("weight", 1), ("bias", 2)),
     "LayerNormalization": (("weight", 1), ("bias", 2)),
 }
+
+_WAY_OUT = "run with --epochs 0 and without --data"
 
 
 @dataclass(frozen=True)
@@ -91,10 +94,12 @@ def import_model(model: ir.Model) -> ImportedModel:
     """Imports a model whose constants are folded, with every weight trainable.
 
     Raises:
-        ModelError: if an operator has no PyTorch counterpart here, naming node, operator and opset.
+        ModelError: if an operator has no PyTorch counterpart here, naming node, operator and opset,
+            or if operators share an initializer that they read in different ways.
     """
     from onnx2torch import convert  # imports torchvision; only training needs it
 
+    accept_newer_opsets()
     proto = ir.to_proto(model)
     try:
         module = convert(proto, attach_onnx_mapping=True)
@@ -136,9 +141,9 @@ def _unsupported(model: ir.Model, error: Exception) -> str:
         except NotImplementedError:
             return (
                 f"node '{node.name}' ({node.op_type}, opset {version}) cannot be trained: "
-                "it has no PyTorch counterpart; run with --epochs 0, or export without it"
+                f"it has no PyTorch counterpart; {_WAY_OUT}, or export without it"
             )
-    return f"the model cannot be trained: {error}"
+    return f"the model cannot be trained: {error}; {_WAY_OUT}"
 
 
 def _bind_absorbed(
@@ -163,7 +168,8 @@ def _bind_absorbed(
         # The importer gives views of the transpose; training wants memory of its own.
         tensor.data = tensor.data.contiguous().clone()
         first = bindings.setdefault(value.name or "", binding)
-        if first is not binding and (first.transposed, first.scale) == (transposed, scale):
+        if first is not binding:
+            _require_same_use(value.name or "", first, binding)
             setattr(
                 submodule, attribute, getattr(module.get_submodule(first.module), first.attribute)
             )
@@ -175,6 +181,7 @@ def _bind_buffer(
     """Makes a constant operand trainable; uses of one initializer share one parameter."""
     path, _, attribute = str(argument.target).rpartition(".")
     if name in bindings:
+        _require_same_use(name, bindings[name], Binding(path, attribute))
         argument.target = f"{bindings[name].module}.{bindings[name].attribute}"
         return
     owner = module.get_submodule(path)
@@ -184,3 +191,12 @@ def _bind_buffer(
         delattr(owner, attribute)
         owner.register_parameter(attribute, nn.Parameter(tensor.clone()))
         bindings[name] = Binding(path, attribute)
+
+
+def _require_same_use(name: str, first: Binding, second: Binding) -> None:
+    """One parameter can only stand for uses that store the initializer alike."""
+    if (first.transposed, first.scale) != (second.transposed, second.scale):
+        raise ModelError(
+            f"initializer '{name}' cannot be trained: one operator reads it as it is, another "
+            f"transposed or scaled; {_WAY_OUT}, or give each an initializer of its own"
+        )
