@@ -11,7 +11,7 @@ from crespr_onnx.progress import Listener, Progress
 from crespr_onnx.settings import CompressSettings
 from crespr_onnx.stages.lower import split
 from crespr_onnx.stages.masking import masked_copy
-from crespr_onnx.training.allocate import Allocation, allocate, max_clusters, max_ratio
+from crespr_onnx.training.allocate import Allocation, allocate, max_clusters, max_ratio, shown
 from crespr_onnx.training.channel_edges import FloatArray, channel_edges, channel_importance
 from crespr_onnx.training.cluster import cluster, log_kept
 from crespr_onnx.training.finetune import FineTuning, fine_tune, mean_loss
@@ -59,8 +59,8 @@ def check_ratio(graph: ChannelGraph, ratio: float, clusters: int | None) -> None
     reachable = max_ratio(graph)
     if ratio > reachable:
         raise ModelError(
-            f"--ratio {ratio:g} is beyond what this model allows: at most {reachable:.4f} of its "
-            "weights can go (crespr-onnx inspect shows what stays dense and why)"
+            f"--ratio {ratio:g} is beyond what this model allows: at most {shown(reachable)} of "
+            "its weights can go (crespr-onnx inspect shows what stays dense and why)"
         )
     most = max_clusters(graph)
     if clusters is not None and clusters > most:

@@ -9,6 +9,7 @@ The reciprocal makes bottlenecks dear, so that no layer collapses, as layers do 
 and giving every group the same width, either of which trained worse on the models tried.
 """
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -44,6 +45,11 @@ def max_ratio(graph: ChannelGraph) -> float:
     widths = np.array([1 if g.frozen is None else len(g.channels) for g in graph.groups])
     clusters = np.ones(len(graph.groups), dtype=np.int64)
     return 1.0 - _Costs(graph, clusters).total(widths) / graph.weights
+
+
+def shown(reach: float) -> str:
+    """A reachable ratio in a message: rounded down, for what a message offers must be reachable."""
+    return f"{math.floor(reach * 10_000) / 10_000:.4f}"
 
 
 def max_clusters(graph: ChannelGraph) -> int:
@@ -83,8 +89,8 @@ def allocate(graph: ChannelGraph, clusters: int, ratio: float) -> Allocation:
     if costs.total(least) > budget:
         reach = 1.0 - costs.total(least) / graph.weights
         raise UsageError(
-            f"ratio {ratio} is out of reach with {clusters} clusters: at most {reach:.4f} of the "
-            "weights of this model can go; lower --ratio or --clusters"
+            f"ratio {ratio} is out of reach with {clusters} clusters: at most {shown(reach)} of "
+            "the weights of this model can go; lower --ratio or --clusters"
         )
     price = _Price(graph)
     while costs.total(widths) > budget:
