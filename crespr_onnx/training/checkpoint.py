@@ -6,9 +6,11 @@ from pathlib import Path
 from typing import Protocol
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 from torch import nn
 
+from crespr_onnx.errors import UsageError
 from crespr_onnx.files import write_atomic
 
 _EPOCHS = "epochs_done"
@@ -50,10 +52,28 @@ class Checkpoint:
         )
 
     def load(self, module: nn.Module, optimizer: torch.optim.Optimizer) -> int:
-        """Restores the state, if there is one; returns how many epochs it has behind it."""
+        """Restores the state, if there is one; returns how many epochs it has behind it.
+
+        Raises:
+            UsageError: if the file is damaged, or of another model.
+        """
         if not self.path.is_file():
             return 0
-        tensors = load_file(self.path)
+        try:
+            return self._restore(load_file(self.path), module, optimizer)
+        # Damage shows in safetensors; a state that does not fit, in whoever takes it up.
+        except (SafetensorError, OSError, KeyError, ValueError, RuntimeError) as error:
+            reason = (str(error).splitlines() or [type(error).__name__])[0]
+            raise UsageError(
+                f"{self.path}: is damaged or of another run ({reason}); start over with --force"
+            ) from error
+
+    def _restore(
+        self,
+        tensors: Mapping[str, torch.Tensor],
+        module: nn.Module,
+        optimizer: torch.optim.Optimizer,
+    ) -> int:
         module.load_state_dict(_part(tensors, "module."))
         states: dict[int, dict[str, torch.Tensor]] = {}
         for name, tensor in _part(tensors, "optimizer.").items():

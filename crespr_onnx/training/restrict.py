@@ -63,14 +63,15 @@ class Restriction:
         self._imported = imported
         self._graph = graph
         self._scales: dict[str, _Scale] = {}
+        self._owners: list[tuple[nn.Module, str]] = []
         self.relabel(layout, importance)
         for edge in graph.edges:
             if edge.frozen is None and edge.weight not in self._scales:
-                binding = imported.bindings[edge.weight]
                 weight = imported.tensor(edge.weight)
                 scale = _Scale(torch.ones_like(self._shaped(edge, np.ones((1, 1)), weight)))
-                owner = imported.module.get_submodule(binding.module)
-                parametrize.register_parametrization(owner, binding.attribute, scale, unsafe=True)
+                for owner, attribute in _owners(imported.module, weight):
+                    parametrize.register_parametrization(owner, attribute, scale, unsafe=True)
+                    self._owners.append((owner, attribute))
                 self._scales[edge.weight] = scale
 
     def relabel(self, layout: Layout, importance: FloatArray) -> None:
@@ -132,11 +133,9 @@ class Restriction:
     def commit(self) -> None:
         """Makes the restricted weights the weights: everything outside the layout is zero."""
         self.advance(1.0)
-        for edge in self._graph.edges:
-            binding = self._imported.bindings[edge.weight]
-            owner = self._imported.module.get_submodule(binding.module)
-            if parametrize.is_parametrized(owner, binding.attribute):
-                parametrize.remove_parametrizations(owner, binding.attribute)
+        for owner, attribute in self._owners:
+            parametrize.remove_parametrizations(owner, attribute)
+        self._owners.clear()
 
     def _shaped(self, edge: WeightedEdge, factor: FloatArray, weight: torch.Tensor) -> torch.Tensor:
         """A factor [n_out, n_in] in the axes of the stored weight, to be broadcast over kernels."""
@@ -147,3 +146,13 @@ class Restriction:
         shape = (*weight.shape[:2], *[1] * (weight.ndim - 2))
         tensor = torch.from_numpy(np.ascontiguousarray(oriented)).to(weight)
         return tensor.expand(weight.shape[:2]).reshape(shape).contiguous()
+
+
+def _owners(module: nn.Module, weight: torch.Tensor) -> list[tuple[nn.Module, str]]:
+    """Every place that holds a weight: layers that share one must be restricted alike."""
+    return [
+        (owner, attribute)
+        for owner in module.modules()
+        for attribute, tensor in owner.named_parameters(recurse=False, remove_duplicate=False)
+        if tensor is weight
+    ]
