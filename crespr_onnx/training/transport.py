@@ -6,6 +6,8 @@ Network Flows, 1993, section 9.7) start from prices that nearly balance the bins
 are left to be moved.
 """
 
+from itertools import pairwise
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -30,7 +32,7 @@ def transport(value: FloatArray, capacity: IntArray) -> IntArray:
     # Subtracting a price per bin changes every solution by the same amount. Where each item is in
     # the bin that it likes best, nothing could be better: the excess then moves at least loss.
     value = value - _balancing_prices(value, capacity)
-    bins = np.argmax(value, axis=1)
+    bins: IntArray = np.argmax(value, axis=1)
     left = capacity - np.bincount(bins, minlength=len(capacity))
     loss = np.full((len(capacity), len(capacity)), np.inf)
     mover = np.full(loss.shape, -1, dtype=np.int64)
@@ -40,7 +42,7 @@ def transport(value: FloatArray, capacity: IntArray) -> IntArray:
         for a in changed:
             _find_movers(value, bins, a, loss, mover)
         path = _shortest_path(loss, left < 0, left > 0, tiny)
-        for a, b in zip(path, path[1:], strict=False):
+        for a, b in pairwise(path):
             bins[mover[a, b]] = b
         left[path[0]] += 1
         left[path[-1]] -= 1
