@@ -26,6 +26,9 @@ def reshape(node: ir.Node, tracker: ChannelTracker) -> None:
     axis = tracked(node, tracker)
     if node.op_type == "Reshape":
         constant(optional_input(node, 1), "its shape")
+    elif node.op_type == "Squeeze" and not node.attributes and optional_input(node, 1) is None:
+        # Fewer channels could be one channel, which it would then take away.
+        raise NotUnderstoodError("it lists no axes")
     before, after = dims(node.inputs[0]), dims(node.outputs[0])
     if axis.axis == 0 or not after or before[0] != after[0]:
         raise NotUnderstoodError("it changes the batch axis")

@@ -79,7 +79,10 @@ def _depthwise(node: ir.Node, tracker: ChannelTracker) -> None:
     axis = tracker.axis_of(node.inputs[0])
     if axis is None or axis.axis != 1:
         raise NotUnderstoodError("the channels of its input are not known to be on axis 1")
-    for value in node.inputs[1:]:
+    bias = optional_input(node, 2)
+    if bias is not None and not is_constant(bias):
+        raise NotUnderstoodError("its bias is not a constant")
+    for value in (node.inputs[1], bias):
         if value is not None:
             tracker.bind_constant(value, 0, axis.channels)
     tracker.set_axis(node.outputs[0], 1, axis.channels)
