@@ -5,7 +5,7 @@ types, or attributes whose default is the old behaviour; those listed here were 
 changelog of the ONNX operators. Versions that are not listed stay refused.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import cache
 from typing import Any
 
@@ -31,6 +31,7 @@ _SAME: Mapping[str, tuple[int, tuple[int, ...]]] = {
     "InstanceNormalization": (6, (22,)),
     "LessOrEqual": (12, (16,)),
     "MaxPool": (12, (22,)),
+    "Pad": (13, (18, *_EVERY_TYPE)),
     "Reshape": (14, _EVERY_TYPE),
     "Round": (11, (22,)),
     "Selu": (6, (22,)),
@@ -38,12 +39,17 @@ _SAME: Mapping[str, tuple[int, tuple[int, ...]]] = {
     "Sin": (7, (22,)),
     "Softplus": (1, (22,)),
     "Softsign": (1, (22,)),
+    "Split": (13, (18,)),
     "Squeeze": (21, (23, 24, 25)),
     "Transpose": (13, (21, 23, 24, 25)),
     "Unsqueeze": (13, (21, 23, 24, 25)),
 }
-# Attributes that a later version added, and at which value nothing changes.
-_ADDED: Mapping[str, tuple[str, int]] = {"AveragePool": ("dilations", 1)}
+# What a later version added, and whether a node goes without it.
+_WITHOUT: Mapping[str, tuple[str, Callable[[Any], bool]]] = {
+    "AveragePool": ("dilations", lambda node: set(node.attributes.get("dilations", ())) <= {1}),
+    "Pad": ("axes", lambda node: len(node.input_values) < 4),
+    "Split": ("num_outputs", lambda node: "num_outputs" not in node.attributes),
+}
 
 
 @cache
@@ -58,14 +64,14 @@ def accept_newer_opsets() -> None:
 
 
 def _guarded(operator: str, converter: Any) -> Any:  # noqa: ANN401 - of a library without types
-    """Refuses attributes that the older version does not know, rather than ignore them."""
-    if operator not in _ADDED:
+    """Refuses what the older version does not know, rather than ignore it."""
+    if operator not in _WITHOUT:
         return converter
-    name, neutral = _ADDED[operator]
+    added, is_without = _WITHOUT[operator]
 
     def guarded(node: Any, graph: Any) -> Any:  # noqa: ANN401
-        if any(value != neutral for value in node.attributes.get(name, ())):
-            raise NotImplementedError(f"{operator} with {name} other than {neutral}")
+        if not is_without(node):
+            raise NotImplementedError(f"{operator} with {added} has no PyTorch counterpart")
         return converter(node, graph)
 
     return guarded

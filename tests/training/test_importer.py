@@ -216,10 +216,36 @@ def test_layers_of_every_opset_import(opset: int) -> None:
     np.testing.assert_allclose(run(model, x), expected, rtol=1e-5, atol=1e-5)
 
 
-def test_what_a_newer_version_added_is_not_ignored() -> None:
-    text = """g (float[N, 1, 6, 6] x) => (float[N, 1, 4, 4] y) {
-        y = AveragePool <kernel_shape = [2, 2], dilations = [2, 2]> (x)
+ADDED = {
+    "AveragePool with dilations": (
+        19, "y = AveragePool <kernel_shape = [2, 2], dilations = [2, 2]> (x)", {}
+    ),
+    "Pad with axes": (
+        18, "y = Pad (x, pads, , axes)", {"pads": np.array([1, 1]), "axes": np.array([3])}
+    ),
+    "Split with num_outputs": (18, "y, z = Split <axis = 2, num_outputs = 2> (x)", {}),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("what", ADDED)
+def test_what_a_newer_version_added_is_not_ignored(what: str) -> None:
+    opset, node, arrays = ADDED[what]
+    text = f"g (float[N, 1, 6, 6] x) => (float[N, 1, A, B] y) {{ {node} }}"
+    with pytest.raises(ModelError, match=f"^the model cannot be trained: {what} has no PyTorch"):
+        import_model(parse(text, opset, **arrays))
+
+
+@pytest.mark.parametrize("opset", [13, 18, 23])
+def test_pad_and_split_of_every_opset(opset: int) -> None:
+    text = """g (float[N, 4] x) => (float[N, 5] y) {
+        h = MatMul (x, w)
+        a, b = Split <axis = 1> (h, sizes)
+        p = Pad (a, pads)
+        y = Concat <axis = 1> (p, b)
     }"""
-    message = "^the model cannot be trained: AveragePool with dilations other than 1; run with"
-    with pytest.raises(ModelError, match=message):
-        import_model(parse(text, opset=19))
+    arrays = {"w": normal(0, 4, 4), "sizes": np.array([1, 3]), "pads": np.array([0, 0, 0, 1])}
+    model, x = parse(text, opset, **arrays), normal(1, 5, 4)
+    imported = import_model(model)
+    expected = train(imported, x)
+    imported.write_back(model)
+    np.testing.assert_allclose(run(model, x), expected, rtol=1e-5, atol=1e-5)
