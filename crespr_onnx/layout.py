@@ -229,15 +229,21 @@ def layout_from_json(text: str, graph: ChannelGraph) -> Layout:
         raise ValueError(f"the layout is not one of this model, which has {len(free)} free groups")
     for i, group in free:
         entry = known.get(group.name)
-        if entry is None or len(entry["labels"]) != len(group.channels):
+        entry = entry if isinstance(entry, dict) else {}
+        labels, clusters = entry.get("labels"), entry.get("clusters")
+        if not isinstance(labels, list) or len(labels) != len(group.channels):
             raise ValueError(f"the layout does not know group '{group.name}' of this model")
-        if not all(DROPPED <= label < entry["clusters"] for label in entry["labels"]):
+        if not isinstance(clusters, int) or not 1 <= clusters <= len(labels):
             raise ValueError(
-                f"labels of group '{group.name}' must lie between {DROPPED} and "
-                f"{entry['clusters'] - 1}, its last cluster"
+                f"group '{group.name}' must have from 1 to {len(labels)} clusters, not {clusters!r}"
             )
-        layout.labels[group.channels] = entry["labels"]
-        layout.clusters[i] = entry["clusters"]
+        if not all(isinstance(n, int) and DROPPED <= n < clusters for n in labels):
+            raise ValueError(
+                f"labels of group '{group.name}' must lie between {DROPPED} and {clusters - 1}, "
+                "its last cluster"
+            )
+        layout.labels[group.channels] = labels
+        layout.clusters[i] = clusters
     return layout
 
 
