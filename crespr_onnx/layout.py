@@ -29,6 +29,9 @@ ZERO = -1
 SELECTION = "crespr.selection"
 """Node metadata: a Gather whose list picks the channels that one edge reads."""
 
+DEPTHWISE = "crespr.depthwise"
+"""Node metadata: a depthwise Conv of which one channel is left, so that its shape does not tell."""
+
 
 @dataclass(frozen=True, eq=False)
 class ChannelAxis:

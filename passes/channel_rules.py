@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 import onnx_ir as ir
 
+from crespr_onnx.layout import DEPTHWISE
 from crespr_onnx.passes.channel_parts import Parts, Rule, Sizes
 from crespr_onnx.passes.channel_shape_rules import SHAPE_RULES
 from crespr_onnx.passes.forms import Step
@@ -102,7 +103,10 @@ def _grouped_conv(parts: Parts, node: ir.Node, sizes: Sizes) -> Step[Sizes] | No
         own = [parts.slice_constant(v, 0, sizes, index) for v in node.inputs[1:] if v is not None]
         groups = ir.AttrInt64("group", sizes[index] // per_group)
         attributes = {**node.attributes, "group": groups}
-        return parts.copy(node, sizes, index, [given[0], *own], attributes)
+        made = parts.copy(node, sizes, index, [given[0], *own], attributes)
+        if groups.as_int() == 1 and weight.shape[:2] == (group, 1):
+            made.metadata_props[DEPTHWISE] = "1"
+        return made
 
     return Step(((data, needed),), build)
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 import onnx_ir as ir
 
-from crespr_onnx.layout import ZERO, ChannelAxis, ChannelGraph, IntArray
+from crespr_onnx.layout import DEPTHWISE, ZERO, ChannelAxis, ChannelGraph, IntArray
 from crespr_onnx.passes.edit import Editor
 from crespr_onnx.passes.route import route
 from crespr_onnx.passes.surgery import remove_dead, take_over
@@ -63,7 +63,10 @@ class NodeOrder:
         weight, axis = node.inputs[1], self._axis(node.outputs[0])
         groups = node.attributes.get_int("group", 1)
         if groups > 1 and axis and weight is not None and weight.name in self.graph.constants:
-            node.attributes["group"] = ir.AttrInt64("group", len(self.order(axis.channels)))
+            n = len(self.order(axis.channels))
+            node.attributes["group"] = ir.AttrInt64("group", n)
+            if n == 1:
+                node.metadata_props[DEPTHWISE] = "1"
 
     def _move(self, node: ir.Node, output: ir.Value) -> None:
         """Routes a result of Split, Slice, Pad or Gather from its source anew."""
@@ -159,6 +162,7 @@ class NodeOrder:
         if target[axis] > 0 and target[axis] != length:
             target[axis] = length
             node.replace_input_with(1, self.editor.constant(f"{node.name}/shape", target))
+            remove_dead([shape])
 
 
 def _through_reshape(

@@ -10,6 +10,7 @@ import onnx_ir as ir
 from crespr_onnx.graph.random_inputs import Shapes, open_shapes
 from crespr_onnx.graph.session import run
 from crespr_onnx.graph.signature import signature_of
+from crespr_onnx.layout import DEPTHWISE
 
 WEIGHTED = frozenset({"Conv", "ConvTranspose", "Gemm", "MatMul"})
 # Operators that only show stored numbers in another form.
@@ -120,9 +121,10 @@ def _is_depthwise(node: ir.Node) -> bool:
     if node.op_type != "Conv" or CLUSTERS_MARK in node.metadata_props:
         return False
     groups = node.attributes.get_int("group", 1)
+    several = groups > 1 or DEPTHWISE in node.metadata_props
     source = _stored(node.inputs[1])
     tensor = None if source is None else ir.convenience.get_const_tensor(source)
-    return tensor is not None and groups > 1 and tuple(tensor.shape[:2]) == (groups, 1)
+    return tensor is not None and several and tuple(tensor.shape[:2]) == (groups, 1)
 
 
 def _cost(node: ir.Node, shapes: dict[str, tuple[int, ...]]) -> NodeCost:

@@ -14,14 +14,15 @@ from crespr_onnx.graph.rules.common import (
     rank,
 )
 from crespr_onnx.graph.tracker import ChannelTracker, NotUnderstoodError
-from crespr_onnx.layout import IntArray, WeightedEdge
+from crespr_onnx.layout import DEPTHWISE, IntArray, WeightedEdge
 
 
 def conv(node: ir.Node, tracker: ChannelTracker) -> None:
     """Convolution: an edge, or, when depthwise, a tie."""
     shape = _weight_shape(node)
     groups = attribute(node, "group", 1)
-    if groups > 1 and shape[1] == 1 and groups == shape[0]:
+    several = groups > 1 or DEPTHWISE in node.metadata_props
+    if several and shape[1] == 1 and groups == shape[0]:
         _depthwise(node, tracker)
     else:
         _convolution(node, tracker, n_in=shape[1], n_out=shape[0], in_axis=1, out_axis=0)

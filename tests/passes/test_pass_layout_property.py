@@ -1,0 +1,112 @@
+"""The central promise: lowering a layout never changes what the masked model computes.
+
+Random networks, random layouts: masked == dropped == permuted == split == finished, and what is
+stored in the end is what the layout says.
+"""
+
+from itertools import product
+
+import onnx
+import onnx_ir as ir
+import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+from layout_models import FLAT, IMAGE, TOKENS, analysed, network, random_layout
+from pass_helpers import assert_interface_kept, assert_same_outputs
+
+from crespr_onnx.graph.accounting import stored_weights
+from crespr_onnx.layout import DROPPED, ChannelGraph, Layout
+from crespr_onnx.passes.drop_channels import DropChannels
+from crespr_onnx.passes.permute_channels import PermuteChannels
+from crespr_onnx.passes.split_clusters import SplitClusters
+from crespr_onnx.stages.lower import finish, split
+from crespr_onnx.stages.masking import masked_copy
+
+KINDS = {"image": IMAGE, "flat": FLAT, "tokens": TOKENS}
+NETWORKS = st.one_of(
+    st.tuples(st.just(kind), st.lists(st.sampled_from(sorted(links)), max_size=7))
+    for kind, links in KINDS.items()
+)
+LAYOUTS = st.tuples(st.integers(0, 999), st.sampled_from([None, 2, 4]))
+
+
+def slow_count(graph: ChannelGraph, layout: Layout) -> int:
+    """Weights stored under a layout, one connection after the other."""
+    stored = {}
+    for edge in graph.edges:
+        k_in, k_out = (
+            {int(layout.clusters[graph.group_of[c]]) for c in side}
+            for side in (edge.in_channels, edge.out_channels)
+        )
+        blocks = edge.frozen is None and k_in == k_out and len(k_in) == 1 and k_in != {1}
+        kept = 0
+        for o, i in product(edge.out_channels, edge.in_channels):
+            a, b = layout.labels[o], layout.labels[i]
+            kept += a != DROPPED and b != DROPPED and (a == b or not blocks)
+        stored[edge.weight] = kept * edge.kernel
+    return graph.opaque_weights + sum(stored.values())
+
+
+def checked(model: ir.Model, before: onnx.ModelProto) -> None:
+    after = ir.to_proto(model)
+    onnx.checker.check_model(after, full_check=True)
+    assert_interface_kept(before, after)
+    assert_same_outputs(before, after)
+
+
+@settings(max_examples=120, deadline=None, derandomize=True)
+@given(NETWORKS, LAYOUTS)
+@example(("image", ["conv4", "depthwise", "conv4"]), (0, 4))  # one channel for each cluster
+@example(("image", ["conv4", "norm", "depthwise", "relu", "conv4"]), (5, 4))
+@example(("image", ["shortcut", "relu", "shortcut", "norm"]), (0, 2))
+def test_every_step_computes_what_the_masked_model_does(
+    net: tuple[str, list[str]], choice: tuple[int, int | None]
+):
+    model, graph = analysed(network(*net))
+    layout = random_layout(graph, *choice)
+    masked = masked_copy(model, graph, layout)
+    expected = ir.to_proto(masked)
+    assert_interface_kept(ir.to_proto(model), expected)
+
+    step = masked.clone(deep_copy=True)
+    drop = DropChannels(graph, layout)
+    permute = PermuteChannels(drop.graph_after(), layout)
+    cut = SplitClusters(permute.graph_after(), layout)
+    for pass_ in (drop, permute, cut):
+        pass_(step)
+        checked(step, expected)
+
+    small = split(masked, graph, layout)
+    checked(small, expected)
+    stored = slow_count(graph, layout)
+    assert stored_weights(small) == stored
+    assert layout.physical_ratio(graph) == pytest.approx(1 - stored / stored_weights(model))
+    for form in ("grouped", "separate"):
+        final = finish(small, form)
+        checked(final, expected)
+        assert stored_weights(final) == stored
+    assert ir.to_proto(masked) == expected, (
+        "split and finish changed the model that they were given"
+    )
+
+
+@settings(max_examples=40, deadline=None, derandomize=True)
+@given(NETWORKS, LAYOUTS)
+def test_masks_are_those_of_the_definition(
+    net: tuple[str, list[str]], choice: tuple[int, int | None]
+):
+    model, graph = analysed(network(*net))
+    layout = random_layout(graph, *choice)
+    masked = masked_copy(model, graph, layout)
+    weights = {edge.weight for edge in graph.edges}
+    zeros = 0
+    for name, value in model.graph.initializers.items():
+        before, after = (
+            value.const_value.numpy(),
+            masked.graph.initializers[name].const_value.numpy(),
+        )
+        changed = before != after
+        assert (after[changed] == 0).all()
+        assert name in weights or not changed.any()
+        zeros += int(changed.sum())
+    assert graph.weights - zeros == slow_count(graph, layout)
