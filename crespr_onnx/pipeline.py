@@ -8,6 +8,7 @@ import onnx_ir as ir
 from crespr_onnx.config import to_table, to_toml
 from crespr_onnx.errors import CresprError
 from crespr_onnx.files import OutputFolder
+from crespr_onnx.graph.random_inputs import input_shapes_for
 from crespr_onnx.layout import Layout
 from crespr_onnx.progress import Listener, Progress, silent
 from crespr_onnx.record import LayerRecord, Ratio, Report
@@ -76,7 +77,7 @@ def compress(settings: CompressSettings, listener: Listener = silent, command: s
     folder = OutputFolder.open(
         output, force=settings.force, resume=settings.resume, owned=deliver.FILES
     )
-    bench = Workbench.open(folder.path, settings, prepared.loaded)
+    bench = Workbench.open(folder.path, settings, prepared.loaded, data.train)
     folder.write("config.toml", to_toml(settings))
     failures: list[CresprError] = []
     try:
@@ -97,8 +98,12 @@ def _check(settings: CompressSettings, listener: Listener) -> tuple[Prepared, Da
     find_target(settings.target)
     listener(Progress("reading model and data"))
     prepared = prepare_model(settings.model)
+    input_shapes_for(prepared.loaded.signature, 1, settings.input_shapes or None)
     plan_layout.check_ratio(prepared.graph, settings.ratio, settings.clusters)
-    return prepared, prepare_data(settings, prepared)
+    data = prepare_data(settings, prepared)
+    if data.train is not None:
+        train.check_trainable(prepared.model)
+    return prepared, data
 
 
 def _train(

@@ -2,14 +2,18 @@
 
 import hashlib
 import json
-import shutil
+import os
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
+from importlib.metadata import version
 from pathlib import Path
 
+import numpy as np
 import onnx_ir as ir
 
+from crespr_onnx.data import Samples
 from crespr_onnx.errors import UsageError
-from crespr_onnx.files import write_atomic
+from crespr_onnx.files import TEMPORARY_PREFIX, write_atomic
 from crespr_onnx.graph.load import LoadedModel
 from crespr_onnx.layout import ChannelGraph, Layout, layout_from_json
 from crespr_onnx.settings import CompressSettings
@@ -18,8 +22,9 @@ FOLDER = "checkpoints"
 _RUN = "run.json"
 _RESTRICTED = "restricted.onnx"
 _LAYOUT = "crespr.layout"
-# They decide nothing about the outcome of training.
-_FREE = ("output", "resume", "force", "max_drop", "min_speedup", "eval_data", "target", "threads")
+PHASES = ("restrict", "tune")
+# They decide nothing about the outcome of training; data and model are told by their content.
+_FREE = ("output", "resume", "force", "max_drop", "min_speedup", "eval_data", "target")
 
 
 @dataclass(frozen=True)
@@ -33,33 +38,36 @@ class Workbench:
     path: Path
 
     @classmethod
-    def open(cls, output: Path, settings: CompressSettings, loaded: LoadedModel) -> "Workbench":
+    def open(
+        cls, output: Path, settings: CompressSettings, loaded: LoadedModel, train: Samples | None
+    ) -> "Workbench":
         """Makes the folder, or takes that of an interrupted run of the same settings.
 
         Raises:
-            UsageError: if --resume finds checkpoints of another model or other settings.
+            UsageError: if --resume finds checkpoints of another model, data or settings.
         """
-        path = output / FOLDER
-        wanted = _fingerprint(settings, loaded)
-        if settings.resume and (path / _RUN).is_file():
-            if json.loads((path / _RUN).read_text())["fingerprint"] != wanted:
-                raise UsageError(
-                    f"{path} is of another model, other data or other settings; run with those, "
-                    "or start over with --force"
-                )
-            return cls(path)
-        shutil.rmtree(path, ignore_errors=True)
-        path.mkdir()
-        write_atomic(path / _RUN, json.dumps({"fingerprint": wanted}))
-        return cls(path)
+        bench = cls(output / FOLDER)
+        decisive = _decisive(settings, loaded, train)
+        record = bench.path / _RUN
+        if settings.resume and record.is_file():
+            _require_same(record, decisive)
+            return bench
+        bench.clear()
+        bench.path.mkdir(exist_ok=True)
+        write_atomic(record, json.dumps(decisive, indent=1))
+        return bench
 
     def load_restricted(self, graph: ChannelGraph) -> tuple[ir.Model, Layout] | None:
         """The restricted model and its layout, if the interrupted run had come that far."""
         path = self.path / _RESTRICTED
         if not path.is_file():
             return None
-        model = ir.load(path)
-        return model, layout_from_json(model.metadata_props.pop(_LAYOUT), graph)
+        try:
+            model = ir.load(path)
+            return model, layout_from_json(model.metadata_props.pop(_LAYOUT), graph)
+        # Protobuf has exceptions of its own, and a file can be valid and yet not this one.
+        except Exception as error:
+            raise UsageError(f"{path}: is damaged; start over with --force") from error
 
     def keep_restricted(self, model: ir.Model, layout: Layout, graph: ChannelGraph) -> None:
         """Keeps the restricted model with its layout for a later resume."""
@@ -72,15 +80,47 @@ class Workbench:
         return self.path / f"{name}.safetensors"
 
     def clear(self) -> None:
-        """Removes everything: the run is complete."""
-        shutil.rmtree(self.path, ignore_errors=True)
+        """Removes all checkpoints: the run is complete, or starts over."""
+        # Only what a run writes: a folder of this name may hold the user's own files.
+        for leftover in (_RUN, _RESTRICTED, *(f"{phase}.safetensors" for phase in PHASES)):
+            (self.path / leftover).unlink(missing_ok=True)
+        for temporary in self.path.glob(f"{TEMPORARY_PREFIX}*"):
+            temporary.unlink()
+        if self.path.is_dir() and not any(self.path.iterdir()):
+            self.path.rmdir()
 
 
-def _fingerprint(settings: CompressSettings, loaded: LoadedModel) -> str:
+def _require_same(record: Path, decisive: Mapping[str, str]) -> None:
+    try:
+        before = json.loads(record.read_text("utf-8"))
+        changed = [key for key in decisive if before.get(key) != decisive[key]]
+    except (OSError, ValueError, AttributeError) as error:
+        raise UsageError(f"{record}: is damaged; start over with --force") from error
+    if changed:
+        raise UsageError(
+            f"{record.parent} is of a run that differs in {', '.join(changed)}; go on with what it "
+            "had, or start over with --force"
+        )
+
+
+def _decisive(
+    settings: CompressSettings, loaded: LoadedModel, train: Samples | None
+) -> dict[str, str]:
+    """All that decides the outcome of training, to the last bit of the weights."""
     decisive = {k: str(v) for k, v in asdict(settings).items() if k not in _FREE}
-    decisive["model"] = loaded.sha256
-    # Without data of its own the metric takes part of the training data.
-    decisive["held_out"] = str(settings.eval_data is None)
-    if settings.data is not None and Path(settings.data).is_file():
-        decisive["data_bytes"] = str(Path(settings.data).stat().st_size)
-    return hashlib.sha256(json.dumps(decisive, sort_keys=True).encode()).hexdigest()
+    return decisive | {
+        "model": loaded.sha256,
+        "data": "none" if train is None else _digest(train),
+        # Sums are added up in another order by another number of threads.
+        "threads": str(settings.threads or os.cpu_count() or 1),
+        "version": ", ".join(f"{p} {version(p)}" for p in ("crespr-onnx", "torch", "onnxruntime")),
+    }
+
+
+def _digest(samples: Samples) -> str:
+    digest = hashlib.sha256()
+    arrays = dict(samples.inputs) | ({} if samples.labels is None else {"": samples.labels})
+    for name, array in sorted(arrays.items()):
+        digest.update(f"{name} {array.dtype} {array.shape};".encode())
+        digest.update(np.ascontiguousarray(array).reshape(-1).view(np.uint8).data)
+    return digest.hexdigest()

@@ -35,6 +35,15 @@ RELABEL_AT = (0.15, 0.3)
 """Points of the restriction at which labels are refined; alpha is above one half at both."""
 
 
+def check_trainable(dense: ir.Model) -> None:
+    """Refuses a model that PyTorch cannot train, before hours of work rather than after.
+
+    Raises:
+        ModelError: naming the operator that is in the way.
+    """
+    import_model(dense)
+
+
 def make_lesson(
     dense: ir.Model, samples: Samples | None, settings: CompressSettings, notify: Listener
 ) -> Lesson | None:
