@@ -89,11 +89,14 @@ def compile_target(
     Raises:
         CompileError: if it cannot be compiled.
     """
+    shapes = input_shapes_for(prepared.loaded.signature, 1, settings.input_shapes or None)
+    static = model.clone()
+    for value in static.graph.inputs:
+        value.shape = ir.Shape(shapes[value.name or ""])
     try:
-        check_compilable(model)
+        check_compilable(static)
     except ModelError as error:
         raise CompileError(str(error)) from error
-    shapes = input_shapes_for(prepared.loaded.signature, 1, settings.input_shapes or None)
     return compile_cpu(path, folder, find_target(settings.target), shapes)
 
 

@@ -11,7 +11,14 @@ from crespr_onnx.progress import Listener, Progress
 from crespr_onnx.settings import CompressSettings
 from crespr_onnx.stages.lower import split
 from crespr_onnx.stages.masking import masked_copy
-from crespr_onnx.training.allocate import Allocation, allocate, max_clusters, max_ratio, shown
+from crespr_onnx.training.allocate import (
+    Allocation,
+    allocate,
+    check_reach,
+    max_clusters,
+    max_ratio,
+    shown,
+)
 from crespr_onnx.training.channel_edges import FloatArray, channel_edges, channel_importance
 from crespr_onnx.training.cluster import cluster, log_kept
 from crespr_onnx.training.finetune import FineTuning, fine_tune, mean_loss
@@ -54,7 +61,8 @@ def check_ratio(graph: ChannelGraph, ratio: float, clusters: int | None) -> None
 
     Raises:
         ModelError: if no layout reaches the ratio.
-        UsageError: if the model has no room for that many clusters.
+        UsageError: if the model has no room for that many clusters, or no layout with as many
+            reaches the ratio.
     """
     reachable = max_ratio(graph)
     if ratio > reachable:
@@ -68,6 +76,8 @@ def check_ratio(graph: ChannelGraph, ratio: float, clusters: int | None) -> None
             f"--clusters {clusters} is more than this model has room for: no layer has more than "
             f"{most} channels on both sides that can be clustered; give at most {most}, or auto"
         )
+    if clusters is not None:
+        check_reach(graph, clusters, ratio)
 
 
 def possible_plans(

@@ -47,6 +47,31 @@ def max_ratio(graph: ChannelGraph) -> float:
     return 1.0 - _Costs(graph, clusters).total(widths) / graph.weights
 
 
+def check_reach(graph: ChannelGraph, clusters: int, ratio: float) -> None:
+    """Refuses a ratio that is out of reach with so many clusters: one channel in each.
+
+    Raises:
+        UsageError: saying what is reachable.
+    """
+    counts = _clusters_per_group(graph, clusters)
+    sizes = [
+        len(g.channels) if g.frozen is not None else k
+        for g, k in zip(graph.groups, counts, strict=True)
+    ]
+    least = _Costs(graph, counts).total(np.array(sizes, dtype=np.int64))
+    if least > _budget(graph, ratio):
+        raise UsageError(
+            f"ratio {ratio} is out of reach with {clusters} clusters: at most "
+            f"{shown(1.0 - least / graph.weights)} of the weights of this model can go; "
+            "lower --ratio or --clusters"
+        )
+
+
+def _budget(graph: ChannelGraph, ratio: float) -> int:
+    """Weights that may stay stored."""
+    return int((1.0 - ratio) * graph.weights + 1e-9)
+
+
 def shown(reach: float) -> str:
     """A reachable ratio in a message: rounded down, for what a message offers must be reachable."""
     return f"{math.floor(reach * 10_000) / 10_000:.4f}"
@@ -79,19 +104,13 @@ def allocate(graph: ChannelGraph, clusters: int, ratio: float) -> Allocation:
     Raises:
         UsageError: if the ratio is out of reach with that many clusters, saying what is reachable.
     """
+    check_reach(graph, clusters, ratio)
     counts = _clusters_per_group(graph, clusters)
-    costs = _Costs(graph, counts)
-    budget = int((1.0 - ratio) * graph.weights + 1e-9)
+    costs, budget = _Costs(graph, counts), _budget(graph, ratio)
     free = np.array([g.frozen is None for g in graph.groups], dtype=np.bool_)
     sizes = np.array([len(g.channels) for g in graph.groups], dtype=np.int64)
     widths = np.where(free, sizes // counts * counts, sizes)
     least = np.where(free, counts, sizes)
-    if costs.total(least) > budget:
-        reach = 1.0 - costs.total(least) / graph.weights
-        raise UsageError(
-            f"ratio {ratio} is out of reach with {clusters} clusters: at most {shown(reach)} of "
-            "the weights of this model can go; lower --ratio or --clusters"
-        )
     price = _Price(graph)
     while costs.total(widths) > budget:
         best, lowest = -1, np.inf
