@@ -127,5 +127,5 @@ def _why_dense(graph: ChannelGraph, layout: Layout, index: int) -> str:
         if frozen is not None:
             return f"shared {side}: {frozen}"
         if layout.axis_clusters(graph, channels) == 1:
-            return f"shared {side}: fewer channels than clusters"
+            return f"shared {side}: too few channels for {int(layout.clusters.max())} clusters"
     return "the clusters of its sides differ"
