@@ -96,12 +96,12 @@ class _Splitter:
     Attributes:
         editor: makes new nodes.
         grouped: weights of convolutions that are split.
-        stacked: weights of products that are split, by name and the factor folded into them.
+        stacked: weights of products that are split, by name, with the factor folded into them.
     """
 
     editor: Editor
     grouped: set[str] = field(default_factory=set)
-    stacked: dict[tuple[str, float], ir.Value] = field(default_factory=dict)
+    stacked: dict[str, tuple[ir.Value, float]] = field(default_factory=dict)
 
     def group(self, node: ir.Node, edge: WeightedEdge, k: int) -> None:
         if edge.weight not in self.grouped:
@@ -138,9 +138,14 @@ class _Splitter:
         def shape(suffix: str, dims: list[int]) -> ir.Value:
             return self.editor.constant(f"{edge.name}/{suffix}", dims)
 
+        weight, folded = self._stack(node, edge, k)
+        alpha = _float(node, "alpha")
+        if alpha != folded:
+            factor = np.asarray(alpha / folded, _weight(node).dtype)
+            data = add("Mul", [data, self.editor.constant(f"{edge.name}/alpha", factor)])
         value = add("Reshape", [data, shape("blocks_in", [*lead, k, n])], "_in")
         value = add("Transpose", [value], "_in", swap)
-        value = add("MatMul", [value, self._stack(node, edge, k)])
+        value = add("MatMul", [value, weight])
         bias = input_at(node, 2) if node.op_type == "Gemm" else None
         array = constant(bias)
         if bias is not None and array is not None:
@@ -152,12 +157,14 @@ class _Splitter:
         take_over(value, out)
         remove_dead([out])
 
-    def _stack(self, node: ir.Node, edge: WeightedEdge, k: int) -> ir.Value:
-        alpha = _float(node, "alpha")
-        if (edge.weight, alpha) not in self.stacked:
+    def _stack(self, node: ir.Node, edge: WeightedEdge, k: int) -> tuple[ir.Value, float]:
+        """The blocks of a weight and what they are scaled by: alpha of its first reader."""
+        if edge.weight not in self.stacked:
             blocks = _blocks(_weight(node), edge, k)
             weight = np.stack([b if edge.in_axis == 0 else b.T for b in blocks])
-            weight = weight * np.asarray(alpha, weight.dtype)
-            name = f"{edge.weight}/clusters"
-            self.stacked[edge.weight, alpha] = self.editor.constant(name, weight)
-        return self.stacked[edge.weight, alpha]
+            alpha = _float(node, "alpha") or 1.0
+            stack = self.editor.constant(
+                f"{edge.weight}/clusters", weight * np.asarray(alpha, weight.dtype)
+            )
+            self.stacked[edge.weight] = stack, alpha
+        return self.stacked[edge.weight]

@@ -33,8 +33,9 @@ def layout_of(graph: ChannelGraph, **labels: Sequence[int]) -> Layout:
 
 
 def masked(proto: onnx.ModelProto, graph: ChannelGraph, layout: Layout) -> onnx.ModelProto:
-    """The model with zeros wherever the layout stores nothing."""
+    """The model with zeros wherever the layout stores nothing, and with all shapes."""
     model = ir.from_proto(proto)
+    infer_shapes(model)
     mask_weights(model, graph, layout)
     return ir.to_proto(model)
 
