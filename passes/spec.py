@@ -12,6 +12,7 @@ from crespr_onnx.passes.batched_matmul import match_blocks
 from crespr_onnx.passes.fold_batchnorm import foldable_layer
 from crespr_onnx.passes.surgery import CLUSTERS, constant, input_at, is_op
 
+_GRAPHS = (ir.AttributeType.GRAPH, ir.AttributeType.GRAPHS)
 # Inputs that say what shape comes out: compilers want them known.
 _SHAPE_INPUTS = {
     "Expand": (1,),
@@ -27,7 +28,8 @@ def check_imported(model: ir.Model) -> None:
     """Checks a model after import and normalisation.
 
     Legal are models whose nodes have names of their own (marks and reports go by them) and come in
-    topological order, whose constants are initializers, and which are in inference mode.
+    topological order, whose constants are initializers, which are in inference mode, and which
+    have no branches and loops.
 
     Raises:
         ModelError: naming the node and what is wrong.
@@ -51,6 +53,11 @@ def check_imported(model: ir.Model) -> None:
         made.update(node.outputs)
         if is_op(node, "Constant"):
             raise ModelError(f"{_called(node)} should be an initializer: fold constants first.")
+        if any(attribute.type in _GRAPHS for attribute in node.attributes.values()):
+            raise ModelError(
+                f"{_called(node)} is control flow: its condition is computed while the model runs; "
+                "export the model with the branch or the number of steps fixed."
+            )
         if is_op(node, "BatchNormalization", "Dropout") and _in_training(node):
             raise ModelError(
                 f"{_called(node)} is in training mode: export the model for inference."

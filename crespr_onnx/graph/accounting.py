@@ -1,11 +1,12 @@
 """What a model stores and computes, node by node."""
 
 import math
+from collections.abc import Mapping, Set
 from dataclasses import dataclass
 
 import numpy as np
-import onnx
 import onnx_ir as ir
+from onnx_ir.passes.common import ShapeInferencePass
 
 from crespr_onnx.graph.random_inputs import Shapes, open_shapes
 from crespr_onnx.graph.session import run
@@ -52,9 +53,9 @@ def node_costs(model: ir.Model, input_shapes: Shapes | None = None) -> tuple[Nod
 
     Raises:
         UsageError: if an input shape does not fit.
-        ModelError: if ONNX Runtime cannot run the model, which is how shapes are found.
+        ModelError: if shapes can only be found in a run, and ONNX Runtime cannot run the model.
     """
-    shapes = _measured_shapes(model, input_shapes)
+    shapes = _known_shapes(model, input_shapes)
     return tuple(_cost(node, shapes) for node in model.graph if _is_weighted(node))
 
 
@@ -156,33 +157,58 @@ def _macs(node: ir.Node, shapes: dict[str, tuple[int, ...]]) -> int | None:
             return math.prod(out) * data[-1]
 
 
-def _measured_shapes(model: ir.Model, given: Shapes | None) -> dict[str, tuple[int, ...]]:
-    """Shapes of what weighted nodes read and write, seen in one run on zeros.
+def _known_shapes(model: ir.Model, given: Shapes | None) -> dict[str, tuple[int, ...]]:
+    """Shapes of what weighted nodes read and write, for a batch of one.
 
-    Static shape inference gives up on sizes that are computed in the graph; a run does not.
+    Inference tells them at once, but gives up on sizes that are computed in the graph; then one
+    run on zeros shows them.
     """
     open_ = open_shapes(signature_of(model), 1, given)
     if any(None in shape for shape in open_.values()):
         return {}
-    inputs = {
-        spec.name: np.zeros([size or 0 for size in open_[spec.name]], spec.dtype)
-        for spec in signature_of(model).inputs
-    }
+    fixed = {name: tuple(size or 0 for size in shape) for name, shape in open_.items()}
     wanted = {
-        value.name: value
+        value.name
         for node in model.graph
         if _is_weighted(node)
         for value in (*node.inputs[:2], *node.outputs)
         if value is not None and value.name
     }
-    proto = ir.to_proto(model)
-    del proto.graph.output[:]
-    shapes: dict[str, tuple[int, ...]] = {name: array.shape for name, array in inputs.items()}
-    for name, value in wanted.items():
-        if value.is_initializer() and value.const_value is not None:
-            shapes[name] = tuple(value.const_value.shape.numpy())
-        elif name not in inputs:
-            proto.graph.output.append(onnx.helper.make_empty_tensor_value_info(name))
-    if proto.graph.output:
-        shapes.update((name, array.shape) for name, array in run(proto, inputs).items())
-    return shapes
+    inferred = _inferred_shapes(model, fixed)
+    if wanted <= inferred.keys():
+        return inferred
+    return {**inferred, **_measured_shapes(model, fixed, wanted - inferred.keys())}
+
+
+def _inferred_shapes(
+    model: ir.Model, inputs: Mapping[str, tuple[int, ...]]
+) -> dict[str, tuple[int, ...]]:
+    """The shapes that static inference finds for inputs of these shapes."""
+    copy = model.clone()
+    for value in copy.graph.inputs:
+        value.shape = ir.Shape(inputs[value.name or ""])
+    for value in (*copy.graph.outputs, *(v for node in copy.graph for v in node.outputs)):
+        value.shape = None
+    ShapeInferencePass(check_type=False, strict_mode=False, data_prop=True)(copy)
+    values = ir.convenience.create_value_mapping(copy.graph, include_subgraphs=False)
+    return {
+        name: tuple(value.shape.numpy())
+        for name, value in values.items()
+        if value.shape is not None and value.shape.is_static()
+    }
+
+
+def _measured_shapes(
+    model: ir.Model, shapes: Mapping[str, tuple[int, ...]], wanted: Set[str]
+) -> dict[str, tuple[int, ...]]:
+    """The shapes of these values in a run on zeros."""
+    inputs = {
+        spec.name: np.zeros(shapes[spec.name], spec.dtype) for spec in signature_of(model).inputs
+    }
+    copy = model.clone()
+    copy.graph.outputs[:] = [
+        value for node in copy.graph for value in node.outputs if value.name in wanted
+    ]
+    for value in copy.graph.outputs:
+        value.shape = value.type = None
+    return {name: array.shape for name, array in run(copy, inputs).items()}

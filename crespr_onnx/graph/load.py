@@ -1,7 +1,7 @@
 """Reads an ONNX model from a file that is hostile until checked."""
 
-import hashlib
-from collections.abc import Iterator, Sequence
+import os
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,25 +9,17 @@ from pathlib import Path
 import numpy as np
 import onnx
 import onnx_ir as ir
-from google.protobuf.message import DecodeError, Message  # type: ignore[import-untyped]
 from onnx_ir.passes.common import NameFixPass, RemoveInitializersFromInputsPass
 from onnx_ir.passes.common.naming import SimpleNameGenerator
 
 from crespr_onnx.errors import ModelError
+from crespr_onnx.graph.functions import inline_functions
+from crespr_onnx.graph.nested import all_nodes
+from crespr_onnx.graph.read import MESSAGE_LIMIT, read_proto
 from crespr_onnx.graph.signature import ModelSignature, signature_of
 from crespr_onnx.graph.supported import check_supported
-from crespr_onnx.graph.tensor_data import check_and_load_tensors
+from crespr_onnx.graph.tensor_data import LARGE, Tensors, check_tensors, take_tensors
 
-GIB = 2**30
-# The first bytes of what people give instead of an ONNX model: offset, bytes, what to say.
-OTHER_FORMATS = (
-    (0, b"PK\x03\x04", "a zip archive such as PyTorch writes; export it with torch.onnx.export"),
-    (0, b"version https://git-lfs", "a Git LFS pointer; fetch the model with `git lfs pull`"),
-    (0, b"\x89HDF", "an HDF5 file such as Keras writes; convert it with tf2onnx"),
-    (0, b"\x80\x02", "a Python pickle; export the model with torch.onnx.export"),
-    (4, b"TFL3", "a TensorFlow Lite model; convert it with tf2onnx"),
-    (4, b"ORTM", "in ONNX Runtime's own format; give the .onnx file that it was made from"),
-)
 # What onnx, onnx-ir and protobuf raise on damaged input; a TypeError and its like would be a bug.
 DAMAGE = (ArithmeticError, LookupError, MemoryError, RuntimeError, ValueError)
 
@@ -37,8 +29,9 @@ class LoadedModel:
     """A model that passed every check.
 
     Attributes:
-        model: all tensors in memory, shapes inferred, every node with a unique name, no
-            initializer among the inputs. Inputs and outputs are as the file declares them.
+        model: shapes inferred, functions inlined, every node with a unique name, no initializer
+            among the inputs. Inputs and outputs are as the file declares them. Large tensors of
+            external data are mapped from their file, all others are in memory.
         signature: its inputs and outputs.
         sha256: of the model file (without external data), as `sha256sum` prints it.
         bytes: size of the file and of the external data that it uses.
@@ -52,37 +45,42 @@ class LoadedModel:
     path: Path
 
 
-def load_model(path: Path | str, *, max_bytes: int = 2 * GIB - 1) -> LoadedModel:
+def load_model(
+    path: Path | str, *, max_bytes: int | None = None, large: int = LARGE
+) -> LoadedModel:
     """Reads, checks and normalises an ONNX model.
+
+    It takes about twice the bytes of the file at most, and once in the end; external data is
+    mapped, so that it takes memory only when it is read.
 
     Args:
         path: the file.
-        max_bytes: bound on the file, on its external data, and on any single fixed-shape tensor
-            (the default is the most that one protobuf message can hold).
+        max_bytes: bound on the file with its external data; by default the machine's memory. The
+            file alone, and every activation of fixed shape, are also bound by what one protobuf
+            message can hold, 2 GiB.
+        large: initializers of this many bytes or more are kept apart from the protobuf message.
 
     Raises:
         ModelError: if the file cannot be read, is not a valid ONNX model, reaches outside of its
             folder, or is of a kind that is not supported. The message starts with the path.
     """
     path = Path(path)
+    max_bytes = _memory() if max_bytes is None else max_bytes
     with _model_errors(path):
-        data = _read(path, max_bytes)
-        proto = _parse(data)
-        _check_text(proto)
-        check_supported(proto)
+        proto, sha256, size = read_proto(path, max_bytes)
         _normalise_domain(proto)
-        external_bytes = check_and_load_tensors(proto, path.parent, max_bytes - len(data))
+        check_supported(proto)
+        external = check_tensors(proto, path.parent, max_bytes - size)
+        order = [tensor.name for tensor in proto.graph.initializer]
+        tensors = take_tensors(proto, path.parent, large)
+        if tensors:
+            # A message keeps the memory of what was deleted from it; its copy never had it.
+            proto = onnx.ModelProto.FromString(proto.SerializeToString())
         _check_onnx(proto)
-        model = _normalise(proto)
+        model = _normalise(proto, tensors, order)
         signature = signature_of(model)
-        _check_activations(model, max_bytes)
-        return LoadedModel(
-            model=model,
-            signature=signature,
-            sha256=hashlib.sha256(data).hexdigest(),
-            bytes=len(data) + external_bytes,
-            path=path,
-        )
+        _check_activations(model, min(max_bytes, MESSAGE_LIMIT))
+        return LoadedModel(model, signature, sha256, size + external, path)
 
 
 @contextmanager
@@ -100,59 +98,14 @@ def _model_errors(path: Path) -> Iterator[None]:
         ) from error
 
 
-def _read(path: Path, max_bytes: int) -> bytes:
-    if not path.exists():
-        raise ModelError("no such file; give the path of an .onnx model")
-    if not path.is_file():
-        raise ModelError("is not a file; give the path of an .onnx model")
-    with path.open("rb") as file:
-        # One byte more than allowed tells a file that is too large, even if it grows meanwhile.
-        data = file.read(max_bytes + 1) if path.stat().st_size <= max_bytes else None
-    if data is None or len(data) > max_bytes:
-        raise ModelError(
-            f"has {path.stat().st_size} bytes, more than the limit of {max_bytes}; "
-            "such large models are not supported"
-        )
-    if not data:
-        raise ModelError("is empty; export or copy the model again")
-    return data
-
-
-def _parse(data: bytes) -> onnx.ModelProto:
-    for offset, magic, what in OTHER_FORMATS:
-        if data[offset : offset + len(magic)] == magic:
-            raise ModelError(f"is not an ONNX model but {what}")
-    try:
-        proto = onnx.ModelProto.FromString(data)
-    except DecodeError as error:
-        # An ONNX file opens with field 1, the IR version, as a one-byte number.
-        if data[0] == 0x08 and len(data) > 1 and data[1] <= onnx.IR_VERSION:
-            raise ModelError(
-                f"is truncated or damaged after {len(data)} bytes; copy or export the model again"
-            ) from error
-        raise ModelError("is not an ONNX model; give an .onnx file") from error
-    if not proto.HasField("graph") or not proto.ir_version:
-        raise ModelError("is not an ONNX model, or is truncated: it holds no graph")
-    return proto
-
-
-def _check_text(message: Message) -> None:
-    """Protobuf hands out bytes for a string that is not UTF-8, which nothing here expects."""
-    for field, value in message.ListFields():
-        repeated = isinstance(value, Sequence) and not isinstance(value, str | bytes)
-        items = value if repeated else (value,)
-        if field.type == field.TYPE_MESSAGE:
-            for item in items:
-                _check_text(item)
-        elif field.type == field.TYPE_STRING and any(isinstance(item, bytes) for item in items):
-            raise ModelError(
-                f"is damaged: the {field.name} of a {message.DESCRIPTOR.name} is not text; "
-                "copy or export the model again"
-            )
+def _memory() -> int:
+    """Bytes of memory that the machine has."""
+    return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
 
 
 def _normalise_domain(proto: onnx.ModelProto) -> None:
-    for item in (*proto.opset_import, *proto.graph.node):
+    imports = (entry for function in proto.functions for entry in function.opset_import)
+    for item in (*proto.opset_import, *imports, *all_nodes(proto)):
         if item.domain == "ai.onnx":
             item.domain = ""
 
@@ -166,10 +119,14 @@ def _check_onnx(proto: onnx.ModelProto) -> None:
         ) from error
 
 
-def _normalise(proto: onnx.ModelProto) -> ir.Model:
+def _normalise(proto: onnx.ModelProto, tensors: Tensors, order: list[str]) -> ir.Model:
     # Before IR version 4 every initializer had to be an input as well; since then such an input is
     # one that callers may override, which keeps ONNX Runtime from folding it.
     proto.ir_version = max(proto.ir_version, 4)
+    if proto.functions:
+        inlined: ir.Model = ir.from_proto(proto)
+        inline_functions(inlined)
+        proto = ir.to_proto(inlined)
     inferred = onnx.shape_inference.infer_shapes(
         proto, check_type=True, strict_mode=False, data_prop=True
     )
@@ -177,9 +134,23 @@ def _normalise(proto: onnx.ModelProto) -> ir.Model:
     for declared, value in zip(proto.graph.output, inferred.graph.output, strict=True):
         value.CopyFrom(declared)
     model: ir.Model = ir.from_proto(inferred)
+    _put_back(model.graph, tensors, order)
     RemoveInitializersFromInputsPass()(model)
     NameFixPass(_NodeNames())(model)
     return model
+
+
+def _put_back(graph: ir.Graph, tensors: Tensors, order: list[str]) -> None:
+    """Makes tensors that stood aside initializers again, all in the order of the file."""
+    if not tensors:
+        return
+    for value in graph.inputs:
+        if value.name in tensors:
+            value.const_value = tensors[value.name]
+            graph.register_initializer(value)
+    values = [graph.initializers.pop(name) for name in order]
+    for value in values:
+        graph.register_initializer(value)
 
 
 class _NodeNames(SimpleNameGenerator):

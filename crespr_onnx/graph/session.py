@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, TypeAlias
+from weakref import WeakKeyDictionary
 
 import numpy as np
 import onnx
@@ -11,19 +12,26 @@ import onnxruntime as ort
 from numpy.typing import NDArray
 
 from crespr_onnx.errors import ModelError
+from crespr_onnx.graph.save import MAX_EMBEDDED, part
 
 AnyModel: TypeAlias = Path | onnx.ModelProto | ir.Model
 Arrays = Mapping[str, NDArray[Any]]
 
 FATAL = 4
+# Weights that sessions read where they lie, which must live as long.
+_WEIGHTS: WeakKeyDictionary[ort.InferenceSession, list[ort.OrtValue]] = WeakKeyDictionary()
 
 
-def make_session(model: AnyModel, *, threads: int = 1) -> ort.InferenceSession:
+def make_session(
+    model: AnyModel, *, threads: int = 1, max_embedded: int = MAX_EMBEDDED
+) -> ort.InferenceSession:
     """Makes a session with all graph optimisations on and nothing written to the log.
 
     Args:
         model: a file, or a model in memory. A file is read as it is; see `load_model` for checks.
         threads: threads within an operator; operators run one after another.
+        max_embedded: bytes of weights from which a model in memory lends its weights to the
+            session instead of being serialised with them.
 
     Raises:
         ModelError: if ONNX Runtime cannot take the model.
@@ -36,11 +44,14 @@ def make_session(model: AnyModel, *, threads: int = 1) -> ort.InferenceSession:
     # What goes wrong arrives as an exception; the log would only say it twice.
     options.log_severity_level = FATAL
     try:
-        return ort.InferenceSession(_source(model), options, providers=["CPUExecutionProvider"])
+        source, weights = _source(model, options, max_embedded)
+        session = ort.InferenceSession(source, options, providers=["CPUExecutionProvider"])
     # ONNX Runtime's exceptions have no base class of their own.
     except Exception as error:
         name = f"{model}: " if isinstance(model, Path) else ""
         raise ModelError(f"{name}ONNX Runtime cannot load the model: {_reason(error)}") from error
+    _WEIGHTS[session] = weights
+    return session
 
 
 def run(
@@ -75,11 +86,23 @@ def run(
     return dict(zip(names, outputs, strict=True))
 
 
-def _source(model: AnyModel) -> str | bytes:
+def _source(
+    model: AnyModel, options: ort.SessionOptions, max_embedded: int
+) -> tuple[str | bytes, list[ort.OrtValue]]:
+    """What the session is made from, and the weights that it borrows by way of the options."""
     if isinstance(model, Path):
-        return str(model)
-    proto = ir.to_proto(model) if isinstance(model, ir.Model) else model
-    return bytes(proto.SerializeToString())
+        return str(model), []
+    if not isinstance(model, ir.Model):
+        return bytes(model.SerializeToString()), []
+    parts = part(model, "borrowed", max_embedded=max_embedded)
+    names = [name for name, _, _ in parts.apart]
+    values = [
+        ort.OrtValue.ortvalue_from_numpy_with_onnx_type(tensor.numpy(), int(tensor.dtype))
+        for _, _, tensor in parts.apart
+    ]
+    if values:
+        options.add_external_initializers(names, values)
+    return bytes(parts.proto.SerializeToString()), values
 
 
 def _reason(error: Exception) -> str:

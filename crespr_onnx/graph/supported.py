@@ -6,9 +6,12 @@ from collections.abc import Iterable
 import onnx
 
 from crespr_onnx.errors import ModelError
+from crespr_onnx.graph.functions import check_functions
+from crespr_onnx.graph.nested import graphs_of, nodes_of
 
 OLDEST_OPSET = 7
-CONTROL_FLOW = frozenset({"If", "Loop", "Scan", "SequenceMap"})
+# An If is not among them: its condition may turn out to be constant.
+CONTROL_FLOW = frozenset({"Loop", "Scan", "SequenceMap"})
 QUANTISED = frozenset(
     {
         "QuantizeLinear",
@@ -37,32 +40,31 @@ def check_supported(model: onnx.ModelProto) -> None:
 
     Raises:
         ModelError: without operators, inputs or outputs; for an opset outside of OLDEST_OPSET to
-            the newest that the onnx package knows; for control flow, quantised operators, local
-            functions, sparse initializers, or a name that is given twice.
+            the newest that the onnx package knows; for loops, quantised operators, functions that
+            cannot be inlined, sparse initializers, or a name that is given twice.
     """
     graph = model.graph
     if not graph.node:
         raise ModelError("the model holds no operators; is it a whole, trained model?")
-    _check_opset(model)
-    if model.functions:
-        names = sorted(function.name for function in model.functions)
-        raise ModelError(
-            f"the model defines functions of its own ({_some(names)}), which are not supported; "
-            "inline them with onnx.inliner.inline_local_functions and save it again"
-        )
-    if graph.sparse_initializer:
+    version = _check_opset(model)
+    if any(inner.sparse_initializer for inner in graphs_of(graph)):
         raise ModelError("the model stores sparse initializers; store them dense")
-    for index, node in enumerate(graph.node):
-        _check_node(node, index)
+    for body in (graph, *model.functions):
+        for index, node in enumerate(nodes_of(body)):
+            _check_node(node, index, version)
+    check_functions(model)
     _check_interface(graph)
 
 
-def node_title(node: onnx.NodeProto, index: int) -> str:
-    """How messages call a node: its name, or its position if it has none; and its operator."""
-    return f"node {node.name!r} ({node.op_type})" if node.name else f"node {index} ({node.op_type})"
+def node_title(node: onnx.NodeProto, index: int, version: int | None = None) -> str:
+    """How messages call a node: its name, or its position if it has none; operator and opset."""
+    op = f"{node.domain}.{node.op_type}" if node.domain else node.op_type
+    if not node.domain and version is not None:
+        op = f"{op} of opset {version}"
+    return f"node {node.name!r} ({op})" if node.name else f"node {index} ({op})"
 
 
-def _check_opset(model: onnx.ModelProto) -> None:
+def _check_opset(model: onnx.ModelProto) -> int:
     newest = onnx.defs.onnx_opset_version()
     versions = [entry.version for entry in model.opset_import if entry.domain in ("", "ai.onnx")]
     if len(versions) != 1:
@@ -81,18 +83,20 @@ def _check_opset(model: onnx.ModelProto) -> None:
             f"opset {opset} is newer than {newest}, the newest that onnx {onnx.__version__} knows; "
             "export with an older opset or upgrade onnx"
         )
+    return int(opset)
 
 
-def _check_node(node: onnx.NodeProto, index: int) -> None:
+def _check_node(node: onnx.NodeProto, index: int, version: int) -> None:
+    title = node_title(node, index, version)
     has_graph = any(attribute.HasField("g") or attribute.graphs for attribute in node.attribute)
-    if node.op_type in CONTROL_FLOW or has_graph:
+    if node.op_type in CONTROL_FLOW or (has_graph and node.op_type != "If"):
         raise ModelError(
-            f"{node_title(node, index)} is control flow, which is not supported; "
+            f"{title} is control flow, which is not supported; "
             "export the model with the branch or the number of steps fixed"
         )
     if node.op_type in QUANTISED or node.op_type.startswith(QUANTISED_PREFIXES):
         raise ModelError(
-            f"{node_title(node, index)} is quantised; give the floating-point model, "
+            f"{title} is quantised; give the floating-point model, "
             "and quantise the compressed one afterwards"
         )
 
@@ -123,7 +127,3 @@ def _check_unique(role: str, names: Iterable[str]) -> None:
     twice = sorted(name for name, count in Counter(names).items() if count > 1)
     if twice:
         raise ModelError(f"{role} {twice[0]!r} is defined more than once; names must be unique")
-
-
-def _some(names: list[str], most: int = 3) -> str:
-    return ", ".join(names[:most]) + (", ..." if len(names) > most else "")

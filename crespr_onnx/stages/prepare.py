@@ -15,6 +15,7 @@ from crespr_onnx.graph.session import make_session, run
 from crespr_onnx.layout import ChannelGraph
 from crespr_onnx.passes.fold_constants import FoldConstants
 from crespr_onnx.passes.insert_gathers import InsertGathers
+from crespr_onnx.passes.resolve_if import ResolveIf
 from crespr_onnx.passes.spec import check_imported
 from crespr_onnx.settings import CompressSettings
 
@@ -48,9 +49,11 @@ def analyse_model(path: Path) -> Prepared:
     """
     loaded = load_model(path)
     model = loaded.model.clone(deep_copy=True)
-    FoldConstants()(model)
-    infer_shapes(model)
-    check_imported(model)
+    _fix_constants(model)
+    try:
+        check_imported(model)
+    except ModelError as error:
+        raise ModelError(f"{path}: {error}") from error
     graph, obstacles = find_channels(model)
     if InsertGathers(graph)(model).modified:
         infer_shapes(model)
@@ -72,6 +75,18 @@ def prepare_model(path: Path) -> Prepared:
             + (reasons or "it has no Conv, Gemm or MatMul with weights between two channel groups")
         )
     return prepared
+
+
+def _fix_constants(model: ir.Model) -> None:
+    """Makes initializers of what is constant, and resolves the branches that depend on it.
+
+    Shapes behind a branch can make the condition of the next one constant.
+    """
+    FoldConstants()(model)
+    infer_shapes(model)
+    while ResolveIf()(model).modified:
+        FoldConstants()(model)
+        infer_shapes(model)
 
 
 def infer_shapes(model: ir.Model) -> None:

@@ -55,10 +55,35 @@ def output_twice(model: ModelProto) -> None:
     model.graph.node[1].output[0] = "h"
 
 
-def function(model: ModelProto) -> None:
-    model.functions.append(
-        helper.make_function("local", "Block", ["a"], ["b"], [], [helper.make_opsetid("", 17)])
-    )
+def define(model: ModelProto, name: str, *calls: str) -> None:
+    nodes = [helper.make_node(call, ["a"], ["b"], domain="local") for call in calls]
+    opset = [helper.make_opsetid("", 17), helper.make_opsetid("local", 1)]
+    model.functions.append(helper.make_function("local", name, ["a"], ["b"], nodes, opset))
+
+
+def in_function(model: ModelProto) -> None:
+    define(model, "Block", "QGemm")
+
+
+def in_branch(model: ModelProto) -> None:
+    branch(model)
+    model.graph.node[1].attribute[0].g.node[0].op_type = "QGemm"
+
+
+def circle(model: ModelProto) -> None:
+    define(model, "Block", "Block")
+
+
+def same_function(model: ModelProto) -> None:
+    define(model, "Block", "Relu")
+    define(model, "Block", "Relu")
+
+
+def bomb(model: ModelProto) -> None:
+    define(model, "F0", *["Relu"] * 10)
+    for i in range(11):
+        define(model, f"F{i + 1}", *[f"F{i}"] * 10)
+    model.graph.node[1].op_type, model.graph.node[1].domain = "F11", "local"
 
 
 def sparse(model: ModelProto) -> None:
@@ -77,6 +102,22 @@ def test_takes_a_plain_model() -> None:
     check_supported(onnx.parser.parse_model(NET))
 
 
+def test_takes_branches_and_functions() -> None:
+    model = onnx.parser.parse_model(NET)
+    branch(model)
+    define(model, "Block", "Relu")
+    check_supported(model)
+
+
+def test_nodes_of_other_domains_are_named_with_them() -> None:
+    model = onnx.parser.parse_model(NET)
+    model.graph.node[0].op_type, model.graph.node[0].domain = "QAttention", "com.microsoft"
+    model.graph.node[0].name = "attend"
+    title = r"node 'attend' \(com.microsoft.QAttention\) is quantised"
+    with pytest.raises(ModelError, match=title):
+        check_supported(model)
+
+
 @pytest.mark.parametrize(
     ("change", "match"),
     [
@@ -88,16 +129,22 @@ def test_takes_a_plain_model() -> None:
         (set_opset(999), f"opset 999 is newer than {onnx.defs.onnx_opset_version()}, the newest"),
         (set_opset(), "the model imports the ONNX operators 0 times"),
         (set_opset(17, 18), "the model imports the ONNX operators 2 times"),
-        (branch, r"node 'choice' \(If\) is control flow, which is not supported; export"),
-        (rename_op(1, "Loop"), r"node 1 \(Loop\) is control flow"),
-        (rename_op(1, "Scan"), r"node 1 \(Scan\) is control flow"),
-        (rename_op(0, "QLinearConv"), r"node 0 \(QLinearConv\) is quantised; give the floating"),
-        (rename_op(0, "QuantizeLinear"), r"node 0 \(QuantizeLinear\) is quantised"),
-        (rename_op(0, "DequantizeLinear"), r"node 0 \(DequantizeLinear\) is quantised"),
-        (rename_op(0, "MatMulInteger"), r"node 0 \(MatMulInteger\) is quantised"),
-        (rename_op(0, "ConvInteger"), r"node 0 \(ConvInteger\) is quantised"),
-        (rename_op(0, "MatMulNBits"), r"node 0 \(MatMulNBits\) is quantised"),
-        (function, r"functions of its own \(Block\), which are not supported; inline them"),
+        (rename_op(1, "Loop"), r"node 1 \(Loop of opset 17\) is control flow"),
+        (rename_op(1, "Scan"), r"node 1 \(Scan of opset 17\) is control flow"),
+        (
+            rename_op(0, "QLinearConv"),
+            r"node 0 \(QLinearConv of opset 17\) is quantised; give the",
+        ),
+        (rename_op(0, "QuantizeLinear"), r"node 0 \(QuantizeLinear of opset 17\) is quantised"),
+        (rename_op(0, "DequantizeLinear"), r"node 0 \(DequantizeLinear of opset 17\) is quantised"),
+        (rename_op(0, "MatMulInteger"), r"node 0 \(MatMulInteger of opset 17\) is quantised"),
+        (rename_op(0, "ConvInteger"), r"node 0 \(ConvInteger of opset 17\) is quantised"),
+        (rename_op(0, "MatMulNBits"), r"node 0 \(MatMulNBits of opset 17\) is quantised"),
+        (in_branch, r"node 2 \(QGemm of opset 17\) is quantised"),
+        (in_function, r"node 0 \(local.QGemm\) is quantised"),
+        (circle, r"call each other in a circle \(Block -> Block\); export it again"),
+        (bomb, "stand for 1000000000001 operators, more than 200000; export it without functions"),
+        (same_function, "function 'Block' is defined more than once"),
         (sparse, "stores sparse initializers; store them dense"),
         (repeat("initializer"), "initializer 'w' is defined more than once"),
         (repeat("input"), "input 'x' is defined more than once"),
