@@ -7,19 +7,17 @@ import numpy as np
 import onnx_ir as ir
 
 from crespr_onnx.passes.batched_matmul import match_batched_matmul
+from crespr_onnx.passes.edit import Editor
 from crespr_onnx.passes.surgery import (
     CLUSTERS,
     LAYER,
     MODULE,
     Array,
-    Names,
-    add_constant,
     clusters_of,
     constant,
     is_op,
     module_suffix,
     remove_dead,
-    split_channels,
     take_over,
     with_channels,
 )
@@ -41,7 +39,8 @@ class SeparateGroups(ir.passes.InPlacePass):
 
     def call(self, model: ir.Model) -> ir.passes.PassResult:
         """Changes the model in place."""
-        names = Names(model)
+        editor = Editor(model)
+        made: dict[_Part, tuple[ir.Value, ...]] = {}
         modified = False
         for node in list(model.graph):
             clusters, name = clusters_of(node), layer_name(node)
@@ -49,9 +48,14 @@ class SeparateGroups(ir.passes.InPlacePass):
                 continue
             layer = _match(node, clusters)
             if layer is not None:
-                _separate(model, names, name, layer)
+                _separate(editor, made, name, layer)
                 modified = True
         return ir.passes.PassResult(model, modified)
+
+
+_Part = tuple[ir.Value, int, str]
+"""An initializer, and the K and the operator that it is cut for: layers that share it share those.
+"""
 
 
 def layer_name(node: ir.Node) -> str:
@@ -132,29 +136,34 @@ def _match_matmul(node: ir.Node) -> _Layer | None:
     )  # fmt: skip
 
 
-def _separate(model: ir.Model, names: Names, name: str, layer: _Layer) -> None:
-    graph, clusters = model.graph, clusters_of(layer.marked)
-    sizes = [layer.n_in // clusters] * clusters
-    split = split_channels(model, names, f"{name}/split", layer.data, sizes)
+def _separate(
+    editor: Editor, made: dict[_Part, tuple[ir.Value, ...]], name: str, layer: _Layer
+) -> None:
+    clusters = clusters_of(layer.marked)
+    suffixes = [module_suffix(index, clusters) for index in range(clusters)]
+    for value, arrays in layer.parameters:
+        key = (value, clusters, layer.op_type)
+        if key not in made:
+            parts = zip(suffixes, arrays, strict=True)
+            made[key] = tuple(editor.constant(f"{value.name}/{s}", array) for s, array in parts)
+    split = editor.split(layer.data, 1, [layer.n_in // clusters] * clusters, name)
     result = layer.last.outputs[0]
     modules = []
-    for index, part in enumerate(split.outputs):
-        suffix = module_suffix(index, clusters)
-        inputs = [part]
-        for value, arrays in layer.parameters:
-            inputs.append(add_constant(graph, names.fresh(f"{value.name}/{suffix}"), arrays[index]))
+    for index, (suffix, part) in enumerate(zip(suffixes, split.outputs, strict=True)):
+        with_channels(part, layer.data, layer.n_in // clusters)
+        own = [made[value, clusters, layer.op_type][index] for value, _ in layer.parameters]
         marks = {k: v for k, v in layer.marked.metadata_props.items() if k != CLUSTERS}
         marks.update({LAYER: name, MODULE: str(index)})
-        output = ir.val(names.fresh(f"{name}/{suffix}/output"))
+        output = ir.val(editor.fresh(f"{name}/{suffix}/output"))
         with_channels(output, result, layer.n_out // clusters)
         modules.append(
             ir.Node(
-                "", layer.op_type, inputs, layer.attributes, outputs=[output],
-                name=names.fresh(f"{name}/{suffix}"), metadata_props=marks,
+                "", layer.op_type, [part, *own], layer.attributes, outputs=[output],
+                name=editor.fresh(f"{name}/{suffix}"), metadata_props=marks,
             )
         )  # fmt: skip
     outputs = [module.outputs[0] for module in modules]
-    concat = ir.node("Concat", outputs, {"axis": 1}, name=names.fresh(f"{name}/concat"))
-    graph.insert_before(layer.last, [split, *modules, concat])
+    concat = editor.node("Concat", outputs, f"{name}/Concat", {"axis": 1})
+    editor.graph.insert_before(layer.last, [split, *modules, concat])
     take_over(concat.outputs[0], result)
     remove_dead([result])

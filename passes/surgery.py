@@ -143,22 +143,6 @@ def with_channels(value: ir.Value, like: ir.Value, channels: int) -> None:
         value.shape = ir.Shape([like.shape[0], channels, *like.shape[2:]])
 
 
-def split_channels(
-    model: ir.Model, names: Names, name: str, value: ir.Value, sizes: Sequence[int]
-) -> ir.Node:
-    """A Split of axis 1 into parts of these sizes, not yet in the graph."""
-    inputs: list[ir.Value | None] = [value]
-    attributes: dict[str, int | list[int]] = {"axis": 1}
-    if opset(model) < 13:
-        attributes["split"] = list(sizes)
-    else:
-        inputs.append(add_constant(model.graph, names.fresh(f"{name}/sizes"), list(sizes)))
-    outputs = [ir.val(names.fresh(f"{name}/part_{i:02d}")) for i in range(len(sizes))]
-    for output, size in zip(outputs, sizes, strict=True):
-        with_channels(output, value, size)
-    return ir.node("Split", inputs, attributes, outputs=outputs, name=names.fresh(name))
-
-
 def inferred_dims(model: ir.Model) -> dict[str, Dims]:
     """Shape of every value whose rank is known, None for dimensions that are not static.
 

@@ -82,6 +82,19 @@ def dense(net: Net, n: int, op: str = "Gemm") -> None:
         net.add(f"{call}({net.value}, {net.weight(n, net.channels)}, {net.weight(1, n)})", shape)
 
 
+def twice(net: Net) -> None:
+    """One weight that two layers share."""
+    n = net.channels
+    if len(net.shape) == 3:
+        weight = net.weight(n, n, 1, 1)
+        net.add(f"Conv({net.value}, {weight})")
+        net.add(f"Conv({net.value}, {weight})")
+    else:
+        weight = net.weight(n, n)
+        net.add(f"Gemm({net.value}, {weight})")
+        net.add(f"Gemm<alpha = 0.5>({net.value}, {weight})")
+
+
 def norm(net: Net) -> None:
     c = net.channels
     variance = net.array(normal(len(net.arrays), c) ** 2 + np.float32(0.5))
@@ -197,10 +210,12 @@ IMAGE = COMMON | {
     "shortcut": shortcut,
     "depthwise": depthwise,
     "grouped": grouped,
+    "twice": twice,
     "pool": unary("MaxPool<kernel_shape = [3, 3], pads = [1, 1, 1, 1]>({})"),
     "reshape": reshape,
 }
 FLAT = COMMON | {
+    "twice": twice,
     "gemm8": lambda net: dense(net, 8),
     "gemm4": lambda net: dense(net, 4, "transB"),
     "matmul8": lambda net: dense(net, 8, "MatMul"),

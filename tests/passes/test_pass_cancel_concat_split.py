@@ -14,9 +14,9 @@ def separated(model: onnx.ModelProto) -> onnx.ModelProto:
 def test_two_layers_become_two_branches():
     after = apply(CancelConcatSplit(), separated(two_convs()))
     assert nodes(after) == text("""
-        conv1/split/part_00, conv1/split/part_01 = Split(x, conv1/split/sizes)
-        conv1/module_00/output = Conv(conv1/split/part_00, w1/module_00, b1/module_00)
-        conv1/module_01/output = Conv(conv1/split/part_01, w1/module_01, b1/module_01)
+        conv1/Split/out_00, conv1/Split/out_01 = Split(x, conv1/sizes)
+        conv1/module_00/output = Conv(conv1/Split/out_00, w1/module_00, b1/module_00)
+        conv1/module_01/output = Conv(conv1/Split/out_01, w1/module_01, b1/module_01)
         r/module_00 = Relu(conv1/module_00/output)
         r/module_01 = Relu(conv1/module_01/output)
         conv2/module_00/output = Conv(r/module_00, w2/module_00)
@@ -84,7 +84,7 @@ def test_an_input_without_channels_serves_all_parts():
 def test_the_parts_of_a_value_that_is_split_anyway_are_its_split():
     before = separated(two_convs("r = Add(a, x)"))
     after = nodes(apply(CancelConcatSplit(), before))
-    assert "r/module_01 = Add(conv1/module_01/output, conv1/split/part_01)" in after
+    assert "r/module_01 = Add(conv1/module_01/output, conv1/Split/out_01)" in after
 
 
 @pytest.mark.parametrize(

@@ -58,6 +58,8 @@ def checked(model: ir.Model, before: onnx.ModelProto) -> None:
 @given(NETWORKS, LAYOUTS)
 @example(("image", ["conv4", "depthwise", "conv4"]), (0, 4))  # one channel for each cluster
 @example(("image", ["conv4", "norm", "depthwise", "relu", "conv4"]), (5, 4))
+@example(("image", ["twice", "norm", "relu"]), (0, 2))
+@example(("flat", ["twice", "relu", "gemm8"]), (0, 2))
 @example(("image", ["shortcut", "relu", "shortcut", "norm"]), (0, 2))
 def test_every_step_computes_what_the_masked_model_does(
     net: tuple[str, list[str]], choice: tuple[int, int | None]

@@ -27,23 +27,23 @@ def test_conv():
     after = apply(SeparateGroups(), one_conv())
     assert nodes(after) == text("""
         z = Relu(x)
-        stage/conv/split/part_00, stage/conv/split/part_01 = Split(z, stage/conv/split/sizes)
-        stage/conv/module_00/output = Conv(stage/conv/split/part_00, w/module_00, b/module_00)
-        stage/conv/module_01/output = Conv(stage/conv/split/part_01, w/module_01, b/module_01)
+        stage/conv/Split/out_00, stage/conv/Split/out_01 = Split(z, stage/conv/sizes)
+        stage/conv/module_00/output = Conv(stage/conv/Split/out_00, w/module_00, b/module_00)
+        stage/conv/module_01/output = Conv(stage/conv/Split/out_01, w/module_01, b/module_01)
         y = Concat(stage/conv/module_00/output, stage/conv/module_01/output)
     """)
     assert [n.name for n in after.graph.node[1:]] == [
-        "stage/conv/split",
+        "stage/conv/Split",
         "stage/conv/module_00",
         "stage/conv/module_01",
-        "stage/conv/concat",
+        "stage/conv/Concat",
     ]
     assert properties(after, ["stage/conv/module_01"]) == [
         {"crespr.layer": "stage/conv", "crespr.module": "1"}
     ]
     arrays = initializers(after)
     assert arrays["w/module_01"].shape == (3, 2, 3, 3)
-    np.testing.assert_array_equal(arrays["stage/conv/split/sizes"], [2, 2])
+    np.testing.assert_array_equal(arrays["stage/conv/sizes"], [2, 2])
     assert "w" not in arrays
 
 
@@ -69,12 +69,12 @@ def test_batched_matmul(bias: bool):
     after = apply(SeparateGroups(), before)
     tail = [f", fc_b/module_0{k}" if bias else "" for k in range(2)]
     assert nodes(after) == text(f"""
-        fc/split/part_00, fc/split/part_01 = Split(x, fc/split/sizes)
-        fc/module_00/output = Gemm(fc/split/part_00, fc_w/module_00{tail[0]})
-        fc/module_01/output = Gemm(fc/split/part_01, fc_w/module_01{tail[1]})
+        fc/Split/out_00, fc/Split/out_01 = Split(x, fc/sizes)
+        fc/module_00/output = Gemm(fc/Split/out_00, fc_w/module_00{tail[0]})
+        fc/module_01/output = Gemm(fc/Split/out_01, fc_w/module_01{tail[1]})
         y = Concat(fc/module_00/output, fc/module_01/output)
     """)
-    parameters = [n for n in initializers(after) if n != "fc/split/sizes"]
+    parameters = [n for n in initializers(after) if n != "fc/sizes"]
     assert len(parameters) == (4 if bias else 2)
 
 
@@ -123,3 +123,21 @@ def test_a_weight_that_another_node_reads_stays_for_it():
     after = apply(SeparateGroups(), before)
     assert "w" in initializers(after)
     assert ir.from_proto(after).graph[-1].op_type == "Conv"
+
+
+def test_layers_that_share_a_weight_share_its_modules():
+    before = parse(
+        """
+        g (float[N, 4, 5, 5] x) => (float[N, C, H, W] y) {
+            a = Conv<group = 2>(x, w, b)
+            y = Conv<group = 2>(a, w)
+        }""",
+        w=normal(0, 4, 2, 1, 1),
+        b=normal(1, 4),
+    )
+    mark(before, "conv_0", clusters=2)
+    mark(before, "conv_1", clusters=2)
+    after = apply(SeparateGroups(), before)
+    weights = [n.input[1] for n in after.graph.node if n.op_type == "Conv"]
+    assert weights == ["w/module_00", "w/module_01"] * 2
+    assert "w" not in initializers(after)
