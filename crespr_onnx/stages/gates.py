@@ -1,15 +1,21 @@
 """Whether what came out is good enough to go on with."""
 
+from math import floor
+
 from crespr_onnx.errors import AccuracyGateError, CresprError, SpeedGateError
 from crespr_onnx.record import Latency, Report
 from crespr_onnx.settings import CompressSettings
+
+ROUNDING = 1e-9
+"""0.9 - 0.85 is more than 0.05 in binary fractions, and yet no more than five points."""
 
 
 def check_gates(settings: CompressSettings, report: Report) -> list[CresprError]:
     """All gates that a finished run fails, the accuracy gate first."""
     ratio, metric, latency = report.ratio, report.metric, report.latency_ms
     failures: list[CresprError] = []
-    if metric is not None and metric.drop > settings.max_drop:
+    # Said this way round, a metric that is not a number fails.
+    if metric is not None and not metric.drop <= settings.max_drop + ROUNDING:
         failures.append(
             AccuracyGateError(
                 f"{metric.name} fell by {metric.drop:.4f}, from {metric.dense:.4f} to "
@@ -17,10 +23,11 @@ def check_gates(settings: CompressSettings, report: Report) -> list[CresprError]
                 "train longer (--epochs) or lower --ratio"
             )
         )
-    if ratio is not None and ratio.physical < ratio.requested:
+    if ratio is not None and ratio.physical < ratio.requested - ROUNDING:
+        reached = floor(ratio.physical * 1e4) / 1e4
         failures.append(
             SpeedGateError(
-                f"the emitted model has a physical ratio of {ratio.physical:.4f}; "
+                f"the emitted model has a physical ratio of {reached:.4f}; "
                 f"--ratio asks for {ratio.requested:g}"
             )
         )
