@@ -233,6 +233,35 @@ def test_gather_from_values_without_channels_makes_new_ones():
 
 
 @pytest.mark.parametrize(
+    ("start", "over", "index", "axis"),
+    [
+        ("conv", 2, ints(1)[0], 1),
+        ("tokens", 1, ints(1)[0], 1),
+        ("tokens", 1, np.zeros((2, 3), np.int64), 3),
+        ("tokens", 1, ints(1, 0), 2),
+    ],
+)
+def test_gather_on_another_axis_moves_the_channel_axis(
+    start: str, over: int, index: np.ndarray, axis: int
+):
+    found = analyse(f"b = Gather<axis = {over}>(a, k)", start=start, k=index)
+    assert found.axis("b") == (axis, A)
+    assert found.found() == []
+
+
+def test_gather_looks_vectors_up_in_a_table():
+    found = analyse("b = Gather(t, k)", inputs="int64[N, 7] k", t=(10, 5))
+    assert found.axis("b") == (2, [4, 5, 6, 7, 8])
+    assert found.constant("t") == {1: [4, 5, 6, 7, 8]}
+
+
+def test_slice_may_list_axes_that_it_leaves_alone():
+    begins, ends = np.array([0, 0, 1]), np.array([2**31 - 1, 4, 5])
+    found = analyse("b = Slice(a, s, e, k)", s=begins, e=ends, k=ints(0, 1, 2))
+    assert (found.axis("b"), found.found()) == ((1, A), [])
+
+
+@pytest.mark.parametrize(
     ("body", "more", "reason"),
     [
         ("b = Gather<axis = 1>(a, k)", {"inputs": "int64[2] k"}, "its list is not a constant"),
@@ -242,7 +271,6 @@ def test_gather_from_values_without_channels_makes_new_ones():
             {"k": np.zeros((2, 2), np.int64)},
             "it does not pick a list of channels",
         ),
-        ("b = Gather<axis = 2>(a, k)", {"k": ints(1)[0]}, "it removes an axis"),
     ],
 )
 def test_gather_obstacles(body: str, more: dict[str, object], reason: str):

@@ -65,7 +65,6 @@ def test_squeeze_and_unsqueeze(opset: int):
         ("b = Reshape(a, s)", {"s": shape(-1)}, "it changes the batch axis"),
         ("b = Reshape(a, s)", {"s": shape(0, 2, 2, 36)}, "it spreads channels over several axes"),
         ("b = Reshape(a, s)", {"s": shape(0, 3, 48)}, "it spreads channels over several axes"),
-        ("b = Unsqueeze(a, s)", {"s": shape(0)}, "it changes the batch axis"),
         (
             "t = Transpose<perm = [1, 0, 2, 3]>(a) b = Flatten(t)",
             {},
@@ -82,6 +81,36 @@ def test_reshape_obstacles(body: str, more: dict[str, object], reason: str):
     assert found.reasons("a") == {f"read by {op} '{op.lower()}_{position}': {reason}"}
 
 
+def test_unsqueeze_in_front_moves_the_channel_axis():
+    assert analyse("b = Unsqueeze(a, s)", s=shape(0, -1)).axis("b") == (2, A)
+
+
+def test_unsqueeze_and_squeeze_need_no_fixed_dimensions():
+    body = "b = Unsqueeze(a, s) c = Squeeze(b, s)"
+    found = analyse(body, start="free", s=shape(1))
+    assert (found.axis("b"), found.axis("c")) == ((2, A), (1, A))
+
+
+@pytest.mark.parametrize(
+    ("heads", "place", "ids"),
+    [
+        (shape(0, 5, 2, 2), 2, [0, 1]),
+        (shape(0, 5, 4, 1), 2, A),
+        (shape(0, 0, 1, 2, 2), 3, [0, 1]),
+        (shape(0, 0, 2, 2, 1), 3, [0, 1]),
+    ],
+)
+def test_a_reshape_into_heads_ties_the_channels_of_each(
+    heads: np.ndarray, place: int, ids: list[int]
+):
+    found = analyse("b = Reshape(a, s)", start="tokens", s=heads)
+    assert found.axis("b") == (place, ids)
+    repeats = 4 // len(ids)
+    size = heads[-1]
+    expected = np.repeat(ids, size) if size > 1 else np.tile(ids, repeats)
+    assert found.axis("a") == (2, expected.tolist())
+
+
 def test_dimensions_that_are_not_fixed():
     found = analyse("p = MaxPool<kernel_shape = [2, 2]>(a) b = Flatten(p)", start="free")
     assert found.found() == [("Flatten", "a dimension besides the batch is not fixed")]
@@ -96,9 +125,11 @@ READ = "s = Shape(a) d = Gather(s, k)"
 
 
 def test_shape_is_harmless_while_nobody_reads_the_channels():
-    found = analyse(READ, k=shape(0, 2, -1))
-    assert found.found() == []
-    assert found.reasons("a") == {None}
+    for body in (READ, "s = Shape(a) d = Slice(s, k, e)"):
+        more = {"e": shape(4)} if "Slice" in body else {}
+        found = analyse(body, k=shape(2) if more else shape(0, 2, -1), **more)
+        assert found.found() == []
+        assert found.reasons("a") == {None}
 
 
 @pytest.mark.parametrize(
@@ -106,6 +137,11 @@ def test_shape_is_harmless_while_nobody_reads_the_channels():
     [
         (READ, {"k": shape(0, 1)}, "its number of channels is read"),
         (READ, {"k": shape(-3)}, "its number of channels is read"),
+        (
+            "s = Shape(a) d = Slice(s, k, e)",
+            {"k": shape(0), "e": shape(2)},
+            "its number of channels is read",
+        ),
         (READ, {"inputs": "int64[1] k"}, "the dimension that is read is not a constant"),
         ("s = Shape(a) d = Cast<to = 1>(s)", {}, "its number of channels may be read"),
         ("s = Shape<start = 2>(a)", {}, "its number of channels may be read"),

@@ -92,9 +92,9 @@ def test_resize_by_scales(opset: int, call: str):
             "it gives sizes instead of scales",
         ),
         (
-            "b = Resize<axes = [2, 3]>(a, , k)",
+            "b = Resize<axes = [-3, 3]>(a, , k)",
             {"k": SCALES[2:], "opset": 18},
-            "it gives sizes instead of scales",
+            "it resizes the channels",
         ),
         ("b = Resize(a, , k)", {"k": SCALES[[0, 2, 1, 3]]}, "it resizes the channels"),
         (
@@ -106,3 +106,23 @@ def test_resize_by_scales(opset: int, call: str):
 )
 def test_resize_obstacles(body: str, more: dict[str, object], reason: str):
     assert analyse(body, **more).found() == [("Resize", reason)]
+
+
+def test_resize_of_listed_axes():
+    for call, more in (("(a, , k)", SCALES[2:]), ("(a, , , k)", np.array([9, 9]))):
+        found = analyse(f"b = Resize<axes = [2, 3]>{call}", opset=18, k=more)
+        assert (found.axis("b"), found.found()) == ((1, A), [])
+
+
+@pytest.mark.parametrize("opset", [7, 9])
+def test_upsample(opset: int):
+    if opset == 7:
+        found = analyse("b = Upsample<scales = [1.0, 1.0, 2.0, 2.0]>(a)", opset=7)
+    else:
+        found = analyse("b = Upsample(a, k)", opset=9, k=SCALES)
+    assert (found.axis("b"), found.found()) == ((1, A), [])
+
+
+def test_upsample_of_channels():
+    found = analyse("b = Upsample<scales = [1.0, 2.0, 1.0, 1.0]>(a)", opset=7)
+    assert found.found() == [("Upsample", "it resizes the channels")]

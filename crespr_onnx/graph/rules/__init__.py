@@ -9,7 +9,15 @@ from collections.abc import Callable, Mapping
 
 import onnx_ir as ir
 
-from crespr_onnx.graph.rules import elementwise, routing, shape, spatial, weighted
+from crespr_onnx.graph.rules import (
+    attention,
+    elementwise,
+    normalisation,
+    routing,
+    shape,
+    spatial,
+    weighted,
+)
 from crespr_onnx.graph.tracker import ChannelTracker
 
 Rule = Callable[[ir.Node, ChannelTracker], None]
@@ -17,16 +25,26 @@ Rule = Callable[[ir.Node, ChannelTracker], None]
 RULES: Mapping[str, Rule] = {
     **dict.fromkeys(elementwise.UNARY, elementwise.unary),
     **dict.fromkeys(elementwise.BROADCAST, elementwise.broadcast),
-    "BatchNormalization": elementwise.batch_normalization,
-    "Softmax": elementwise.softmax,
-    "LogSoftmax": elementwise.softmax,
+    "BatchNormalization": normalisation.batch_normalization,
+    "GroupNormalization": normalisation.group_normalization,
+    "InstanceNormalization": normalisation.instance_normalization,
+    "LayerNormalization": normalisation.layer_normalization,
+    "RMSNormalization": normalisation.layer_normalization,
+    "LpNormalization": normalisation.lp_normalization,
+    "Softmax": normalisation.softmax,
+    "LogSoftmax": normalisation.softmax,
+    "Attention": attention.attention,
+    "GRU": attention.recurrent,
+    "LSTM": attention.recurrent,
+    "RNN": attention.recurrent,
     **dict.fromkeys(spatial.POOLING, spatial.pooling),
     **dict.fromkeys(spatial.REDUCTIONS, spatial.reduction),
     "Resize": spatial.resize,
+    "Upsample": spatial.upsample,
     "Conv": weighted.conv,
     "ConvTranspose": weighted.conv_transpose,
     "Gemm": weighted.gemm,
-    "MatMul": weighted.matmul,
+    "MatMul": attention.matmul,
     "Concat": routing.concat,
     "Split": routing.split,
     "Slice": routing.slice_,
@@ -35,7 +53,7 @@ RULES: Mapping[str, Rule] = {
     "Transpose": shape.transpose,
     "Flatten": shape.reshape,
     "Reshape": shape.reshape,
-    "Squeeze": shape.reshape,
-    "Unsqueeze": shape.reshape,
+    "Squeeze": shape.squeeze,
+    "Unsqueeze": shape.unsqueeze,
     "Shape": shape.shape_of,
 }

@@ -3,10 +3,8 @@
 import onnx_ir as ir
 
 from crespr_onnx.graph.rules.common import (
-    attribute,
     dims,
     is_constant,
-    opset,
     rank,
     require_single_output,
     tracked,
@@ -14,11 +12,16 @@ from crespr_onnx.graph.rules.common import (
 from crespr_onnx.graph.tracker import ChannelTracker, NotUnderstoodError
 
 UNARY = (
-    "Abs", "Cast", "Ceil", "Celu", "Clip", "Dropout", "Elu", "Erf", "Exp", "Floor", "Gelu",
-    "HardSigmoid", "HardSwish", "Identity", "LeakyRelu", "Log", "Mish", "Neg", "Reciprocal", "Relu",
-    "Round", "Selu", "Sigmoid", "Sign", "Softplus", "Softsign", "Sqrt", "Tanh", "ThresholdedRelu",
+    "Abs", "Acos", "Acosh", "Asin", "Asinh", "Atan", "Atanh", "Cast", "Ceil", "Celu", "Clip", "Cos",
+    "Cosh", "Dropout", "Elu", "Erf", "Exp", "Floor", "Gelu", "HardSigmoid", "HardSwish", "Identity",
+    "IsInf", "IsNaN", "LeakyRelu", "Log", "Mish", "Neg", "Not", "Reciprocal", "Relu", "Round",
+    "Selu", "Shrink", "Sigmoid", "Sign", "Sin", "Sinh", "Softplus", "Softsign", "Sqrt", "Swish",
+    "Tan", "Tanh", "ThresholdedRelu",
 )  # fmt: skip
-BROADCAST = ("Add", "Div", "Max", "Mean", "Min", "Mul", "PRelu", "Pow", "Sub", "Sum")
+BROADCAST = (
+    "Add", "And", "Div", "Equal", "Greater", "GreaterOrEqual", "Less", "LessOrEqual", "Max", "Mean",
+    "Min", "Mod", "Mul", "Or", "PRelu", "Pow", "Sub", "Sum", "Where", "Xor",
+)  # fmt: skip
 
 
 def unary(node: ir.Node, tracker: ChannelTracker) -> None:
@@ -27,17 +30,6 @@ def unary(node: ir.Node, tracker: ChannelTracker) -> None:
     if any(tracker.axis_of(v) is not None for v in node.inputs[1:]):
         raise NotUnderstoodError("a further input carries channels")
     require_single_output(node)
-    tracker.set_axis(node.outputs[0], axis.axis, axis.channels)
-
-
-def softmax(node: ir.Node, tracker: ChannelTracker) -> None:
-    """Keeps channels apart unless it normalises over them."""
-    axis = tracked(node, tracker)
-    # Before opset 13 every axis from `axis` on was normalised over.
-    flattens = opset(node) < 13
-    over = attribute(node, "axis", 1 if flattens else -1) % rank(node.inputs[0])
-    if axis.axis == over or (flattens and axis.axis > over):
-        raise NotUnderstoodError("it normalises over the channels")
     tracker.set_axis(node.outputs[0], axis.axis, axis.channels)
 
 
@@ -72,18 +64,3 @@ def broadcast(node: ir.Node, tracker: ChannelTracker) -> None:
         else:
             raise NotUnderstoodError(f"operand '{value.name}' changes the number of channels")
     tracker.set_axis(node.outputs[0], out_rank + place, channels)
-
-
-def batch_normalization(node: ir.Node, tracker: ChannelTracker) -> None:
-    """Scale, bias, mean and variance follow the channels of the input."""
-    axis = tracked(node, tracker)
-    if axis.axis != 1:
-        raise NotUnderstoodError("the channels of its input are not on axis 1")
-    if attribute(node, "training_mode", 0):
-        raise NotUnderstoodError("it is in training mode")
-    require_single_output(node)
-    for value in node.inputs[1:5]:
-        if value is None or not is_constant(value):
-            raise NotUnderstoodError("its parameters are not constants")
-        tracker.bind_constant(value, 0, axis.channels)
-    tracker.set_axis(node.outputs[0], 1, axis.channels)

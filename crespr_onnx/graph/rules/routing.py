@@ -12,6 +12,7 @@ from crespr_onnx.graph.rules.common import (
     attribute,
     constant,
     dims,
+    is_constant,
     optional_input,
     rank,
     setting,
@@ -61,16 +62,28 @@ def slice_(node: ir.Node, tracker: ChannelTracker) -> None:
     if optional_input(node, 4) is not None:
         step = constant(node.inputs[4], "the step")
     over = over % rank(node.inputs[0])
-    if axis.axis not in over:
+    sizes = dims(node.inputs[0])
+    bounds = {
+        int(a): (int(first), int(last), int(stride))
+        for a, first, last, stride in zip(over, starts, ends, step, strict=True)
+        if not _takes_all(sizes[a], int(first), int(last), int(stride))
+    }
+    if axis.axis not in bounds:
         _pass_on(node, tracker, axis)
         return
-    _only_channels(over, axis)
-    first, last, stride = (int(bound[0]) for bound in (starts, ends, step))
+    _only_channels(np.array(list(bounds)), axis)
+    first, last, stride = bounds[axis.axis]
     # Bounds beyond either end mean the same to Python as to ONNX.
     part = np.arange(len(axis.channels), dtype=np.int64)[first : last : stride or 1]
     if not len(part) or not stride:
         raise NotUnderstoodError("it takes no channels")
     tracker.move(_source(node), node.outputs[0], part)
+
+
+def _takes_all(size: int | None, first: int, last: int, step: int) -> bool:
+    """Whether a range takes a whole axis; exporters list axes that they leave alone."""
+    far = last >= size if size is not None else last >= np.iinfo(np.int32).max
+    return step == 1 and first == 0 and far
 
 
 def pad(node: ir.Node, tracker: ChannelTracker) -> None:
@@ -98,7 +111,7 @@ def pad(node: ir.Node, tracker: ChannelTracker) -> None:
 
 
 def gather(node: ir.Node, tracker: ChannelTracker) -> None:
-    """Picks channels by a constant list, or passes them on.
+    """Picks channels by a constant list, passes them on, or looks vectors up in a table.
 
     The list itself can be shortened and reordered, so what is picked from a tensor whose channels
     are not known, or by a Gather that was inserted for this, are channels of their own.
@@ -110,7 +123,13 @@ def gather(node: ir.Node, tracker: ChannelTracker) -> None:
         tracker.freeze(axis.channels, f"Gather '{node.name}' picks from it")
         axis = None
     if axis is not None and over != axis.axis:
-        _pass_on(node, tracker, axis)
+        added = rank(node.inputs[1]) - 1 if over < axis.axis else 0
+        tracker.set_axis(node.outputs[0], axis.axis + added, axis.channels)
+        return
+    if is_constant(source) and over == 0 and rank(source) == 2 and not is_constant(node.inputs[1]):
+        vector = tracker.fresh(constant(source, "its table").shape[1])
+        tracker.bind_constant(source, 1, vector)
+        tracker.set_axis(node.outputs[0], rank(node.inputs[1]), vector)
         return
     indices = constant(optional_input(node, 1), "its list")
     if indices.ndim != 1 or over == 0:

@@ -1,5 +1,8 @@
 """Operators that work on space and leave channels alone."""
 
+from typing import Any
+
+import numpy as np
 import onnx_ir as ir
 
 from crespr_onnx.graph.rules.common import (
@@ -13,6 +16,7 @@ from crespr_onnx.graph.rules.common import (
     tracked,
 )
 from crespr_onnx.graph.tracker import ChannelTracker, NotUnderstoodError
+from crespr_onnx.layout import ChannelAxis
 
 POOLING = ("AveragePool", "GlobalAveragePool", "GlobalLpPool", "GlobalMaxPool", "LpPool", "MaxPool")
 REDUCTIONS = (
@@ -42,14 +46,30 @@ def reduction(node: ir.Node, tracker: ChannelTracker) -> None:
 
 
 def resize(node: ir.Node, tracker: ChannelTracker) -> None:
-    """Resizes space by constant scales."""
+    """Resizes space, by constant scales or, on listed axes, to constant sizes."""
     axis = tracked(node, tracker)
-    # Opset 10 has no region of interest before the scales.
-    scales = constant(optional_input(node, 1 if opset(node) < 11 else 2), "its scale")
-    if attribute(node, "axes") is not None or scales.size != rank(node.inputs[0]):
-        raise NotUnderstoodError("it gives sizes instead of scales")
     if attribute(node, "coordinate_transformation_mode") == "tf_crop_and_resize":
         raise NotUnderstoodError("it crops")
+    listed = attribute(node, "axes")
+    if listed is not None:
+        if axis.axis in [a % rank(node.inputs[0]) for a in listed]:
+            raise NotUnderstoodError("it resizes the channels")
+    else:
+        # Opset 10 has no region of interest before the scales.
+        scales = constant(optional_input(node, 1 if opset(node) < 11 else 2), "its scale")
+        _require_one(scales, axis, node)
+    tracker.set_axis(node.outputs[0], axis.axis, axis.channels)
+
+
+def upsample(node: ir.Node, tracker: ChannelTracker) -> None:
+    """Resize under its name before opset 10; scales were an attribute at first."""
+    axis = tracked(node, tracker)
+    _require_one(setting(node, 1, "scales", "its scale"), axis, node)
+    tracker.set_axis(node.outputs[0], axis.axis, axis.channels)
+
+
+def _require_one(scales: np.ndarray[Any, Any], axis: ChannelAxis, node: ir.Node) -> None:
+    if scales.size != rank(node.inputs[0]):
+        raise NotUnderstoodError("it gives sizes instead of scales")
     if scales[axis.axis] != 1:
         raise NotUnderstoodError("it resizes the channels")
-    tracker.set_axis(node.outputs[0], axis.axis, axis.channels)

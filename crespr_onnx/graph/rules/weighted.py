@@ -57,8 +57,6 @@ def gemm(node: ir.Node, tracker: ChannelTracker) -> None:
 
 def matmul(node: ir.Node, tracker: ChannelTracker) -> None:
     """Product with a constant matrix on the right, over the last axis."""
-    if not is_constant(node.inputs[1]):
-        raise NotUnderstoodError("it has no constant matrix on the right")
     shape = _weight_shape(node)
     last = rank(node.inputs[0]) - 1
     if last < 1:
