@@ -213,6 +213,15 @@ def test_5_accuracy_gate(compress: Run, tmp_path: Path) -> None:
     assert (tmp_path / "out" / "model.onnx").is_file()
 
 
+@pytest.mark.parametrize("clusters", [2, None])
+def test_5_training_that_diverges(compress: Run, tmp_path: Path, clusters: int | None) -> None:
+    code, _, err = compress(lr=1e30, epochs=20, clusters=clusters)
+    assert code == 5
+    assert one_line(err)
+    check_results(tmp_path, 5, ["training diverged: the loss is "])
+    assert not (tmp_path / "out" / "model.onnx").exists()
+
+
 def test_6_speed_gate(compress: Run, tmp_path: Path) -> None:
     code, out, err = compress(min_speedup=1000)
     assert code == 6

@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from torch import nn
 
+from crespr_onnx.errors import AccuracyGateError
 from crespr_onnx.training.checkpoint import Checkpoint
 from crespr_onnx.training.lesson import Lesson
 
@@ -52,6 +53,9 @@ def fine_tune(
         before_step: called with the progress of the phase, 0 to 1.
         after_step: called with the progress and the loss of the step.
         checkpoint: written after each epoch; if it is there already, training goes on from it.
+
+    Raises:
+        AccuracyGateError: if the loss is no longer a number, which nothing recovers from.
     """
     # Narrow convolutions train up to twice as fast on a CPU with the channels innermost.
     module.to(memory_format=torch.channels_last)
@@ -74,8 +78,14 @@ def fine_tune(
             loss = lesson.objective.loss(module(*batch.inputs), batch)
             loss.backward()  # type: ignore[no-untyped-call]
             optimizer.step()
+            value = float(loss.detach())
+            if not math.isfinite(value):
+                raise AccuracyGateError(
+                    f"training diverged: the loss is {value} in step {done + 1} of {steps}; "
+                    "lower --lr"
+                )
             if after_step is not None:
-                after_step((done + 1) / steps, float(loss.detach()))
+                after_step((done + 1) / steps, value)
         if checkpoint is not None:
             checkpoint.save(module, optimizer, epoch + 1)
 

@@ -8,6 +8,7 @@ import pytest
 import torch
 from training_models import array, lesson_for, mlp, normal
 
+from crespr_onnx.errors import AccuracyGateError
 from crespr_onnx.training.finetune import (
     FineTuning,
     fine_tune,
@@ -56,6 +57,20 @@ def test_the_same_seed_gives_the_same_weights_to_the_last_bit() -> None:
     assert trained(SETTINGS, lesson, model) == first
     other = trained(replace(SETTINGS, seed=1), lesson, model)
     assert all(other[name] != first[name] for name in first)
+
+
+def test_training_that_diverges_ends_at_once() -> None:
+    model, lesson = task()
+    steps: list[float] = []
+    message = r"^training diverged: the loss is (nan|inf) in step \d+ of 40; lower --lr$"
+    with pytest.raises(AccuracyGateError, match=message):
+        fine_tune(
+            import_model(model).module,
+            lesson,
+            replace(SETTINGS, lr=1e30),
+            before_step=steps.append,
+        )
+    assert 0 < len(steps) < 40
 
 
 def test_no_epochs_change_nothing() -> None:
