@@ -1,5 +1,6 @@
 """What `inspect_model` finds in small models whose answers can be counted by hand."""
 
+import gc
 from pathlib import Path
 
 import numpy as np
@@ -133,3 +134,17 @@ def test_the_dictionary_holds_plain_values() -> None:
 def test_a_missing_file_is_a_model_error(tmp_path: Path) -> None:
     with pytest.raises(ModelError, match=r"none\.onnx: no such file"):
         inspect_model(tmp_path / "none.onnx")
+
+
+def test_garbage_collection_is_left_as_it_was(tmp_path: Path) -> None:
+    inspect_model(DIGITS)
+    assert gc.isenabled()
+    with pytest.raises(ModelError):
+        inspect_model(tmp_path / "none.onnx")
+    assert gc.isenabled()
+    gc.disable()
+    try:
+        inspect_model(DIGITS)
+        assert not gc.isenabled()
+    finally:
+        gc.enable()
