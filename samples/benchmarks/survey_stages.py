@@ -27,6 +27,9 @@ STAGES = ("inspect", "import", "parity", "write_back", "compress")
 BATCHES = (1, 2, 5)
 CASES = 3
 TOLERANCE = 1e-4
+SMALL = 1e-2
+"""Outputs below this are compared absolutely, within 1e-6: ONNX Runtime's Sigmoid is off by 1e-7
+where a detector finds nothing in random inputs and all its scores are near zero."""
 RATIO = 0.5
 Shapes = dict[str, tuple[int, ...]]
 Arrays = dict[str, np.ndarray]
@@ -149,7 +152,7 @@ def _forward(imported: ImportedModel, inputs: Arrays) -> list[np.ndarray]:
 
 
 def _apart(expected: Arrays, actual: list[np.ndarray]) -> float:
-    """Largest difference of any output, relative to the largest value in it."""
+    """Largest difference of any output, relative to the largest value in it or SMALL."""
     if len(expected) != len(actual):
         raise Mismatch(f"{len(actual)} outputs instead of {len(expected)}")
     worst = 0.0
@@ -159,7 +162,7 @@ def _apart(expected: Arrays, actual: list[np.ndarray]) -> float:
         if reference.size == 0:
             continue
         difference = np.abs(reference.astype(np.float64) - other.astype(np.float64)).max()
-        scale = max(float(np.abs(reference).max()), 1e-12)
+        scale = max(float(np.abs(reference).max()), SMALL)
         worst = max(worst, float(difference) / scale if math.isfinite(difference) else math.inf)
     return worst
 
