@@ -144,6 +144,26 @@ def test_changed_labels_are_refused(tmp_path: Path) -> None:
         compress(tmp_path, resume=True, data=str(tmp_path / "data.npz"))
 
 
+def test_changed_data_of_a_function_are_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its name says nothing about what it returns."""
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setenv("RESUME_SEED", "1")
+    (tmp_path / "resume_reader.py").write_text(
+        "import os\nimport numpy as np\n\n\ndef read():\n"
+        "    rng = np.random.default_rng(int(os.environ['RESUME_SEED']))\n"
+        "    yield {'x': rng.normal(size=(96, 8)).astype('float32')}, None\n"
+    )
+    data = "resume_reader:read"
+    interrupt(tmp_path, TUNE, 0.6, data=data)
+    monkeypatch.setenv("RESUME_SEED", "2")
+    with pytest.raises(UsageError, match="is of a run that differs in data;"):
+        compress(tmp_path, resume=True, data=data)
+    monkeypatch.setenv("RESUME_SEED", "1")
+    assert compress(tmp_path, resume=True, data=data).exit_code == 0
+
+
 def test_another_model_is_refused(tmp_path: Path) -> None:
     interrupt(tmp_path, RESTRICT)
     write_mlp(tmp_path, opset=18)
