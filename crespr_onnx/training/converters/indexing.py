@@ -1,0 +1,189 @@
+"""Operators that pick elements: slices, gathers, scatters and splits."""
+
+from collections.abc import Mapping
+from itertools import accumulate, pairwise
+
+import torch
+from torch import Tensor
+
+from crespr_onnx.training.converters.node import (
+    CannotConvertError,
+    Converted,
+    Ints,
+    Node,
+    apply,
+    ints,
+)
+
+
+def _slice(
+    x: Tensor, starts: Ints, ends: Ints, axes: Ints | None = None, steps: Ints | None = None
+) -> Tensor:
+    first, last = ints(starts), ints(ends)
+    dims = list(range(len(first))) if axes is None else ints(axes)
+    strides = [1] * len(first) if steps is None else ints(steps)
+    for dim, start, end, step in zip(dims, first, last, strides, strict=True):
+        picked = range(x.shape[dim])[slice(start, _end(end, step, x.shape[dim]), step)]
+        if step > 0:
+            bounds = [slice(None)] * x.dim()
+            bounds[dim] = slice(picked.start, picked.stop, step)
+            x = x[tuple(bounds)]
+        else:
+            x = x.index_select(dim, torch.tensor(list(picked), dtype=torch.int64, device=x.device))
+    return x
+
+
+def _end(end: int, step: int, size: int) -> int | None:
+    """An end of ONNX as one of Python, where -1 cannot mean before the first element."""
+    return None if step < 0 and end < -size else end
+
+
+def slice_(node: Node) -> Converted:
+    """Slice: all but the data are attributes, later inputs."""
+    given: dict[int, list[int]] = {}
+    for index, name in enumerate(("starts", "ends", "axes"), start=1):
+        given |= node.as_input(name, index)
+    return apply(node, _slice, read=(1, 2, 3, 4), given=given)
+
+
+def _split(x: Tensor, sizes: Ints | None = None, *, axis: int, parts: int) -> tuple[Tensor, ...]:
+    if sizes is not None:
+        return torch.split_with_sizes(x, ints(sizes), axis)
+    # All of the same size, but for the last, which may be smaller.
+    length = x.shape[axis]
+    each = -(-length // parts)
+    ends = [min(i * each, length) for i in range(parts + 1)]
+    return tuple(x.narrow(axis, start, end - start) for start, end in pairwise(ends))
+
+
+def split(node: Node) -> Converted:
+    """Split into given sizes or equal parts."""
+    return apply(
+        node,
+        _split,
+        read=(1,),
+        given=node.as_input("split", 1),
+        axis=node.get("axis", 0),
+        parts=node.get("num_outputs", len(node.outputs)),
+    )
+
+
+def _positive(indices: Tensor, size: int) -> Tensor:
+    indices = indices.long()
+    return torch.where(indices < 0, indices + size, indices)
+
+
+def _gather(x: Tensor, indices: Tensor, *, axis: int) -> Tensor:
+    dim = axis % x.dim()
+    index = _positive(indices, x.shape[dim])
+    if index.dim() == 0:
+        return (
+            x.select(dim, int(index))
+            if not x.requires_grad
+            else x.index_select(dim, index.reshape(1)).squeeze(dim)
+        )
+    picked = x.index_select(dim, index.flatten())
+    return picked.reshape(*x.shape[:dim], *index.shape, *x.shape[dim + 1 :])
+
+
+def gather(node: Node) -> Converted:
+    """Gather, which picks whole slices."""
+    return apply(node, _gather, axis=node.get("axis", 0))
+
+
+def _gather_elements(x: Tensor, indices: Tensor, *, axis: int) -> Tensor:
+    return x.gather(axis, _positive(indices, x.shape[axis]))
+
+
+def gather_elements(node: Node) -> Converted:
+    """GatherElements."""
+    return apply(node, _gather_elements, axis=node.get("axis", 0))
+
+
+def _gather_nd(x: Tensor, indices: Tensor, *, batch_dims: int) -> Tensor:
+    depth = indices.shape[-1]
+    shape = [*indices.shape[:-1], *x.shape[batch_dims + depth :]]
+    batches = x.shape[:batch_dims].numel()
+    flat = x.reshape(batches, *x.shape[batch_dims:])
+    index = indices.reshape(batches, -1, depth).long()
+    picks = [_positive(index[..., i], flat.shape[1 + i]) for i in range(depth)]
+    batch = torch.arange(batches, device=x.device)[:, None].expand(index.shape[:2])
+    return flat[(batch, *picks)].reshape(shape)
+
+
+def gather_nd(node: Node) -> Converted:
+    """GatherND."""
+    return apply(node, _gather_nd, batch_dims=node.get("batch_dims", 0))
+
+
+_REDUCE: Mapping[str, str] = {"add": "sum", "mul": "prod", "max": "amax", "min": "amin"}
+
+
+def _scatter_elements(
+    x: Tensor, indices: Tensor, updates: Tensor, *, axis: int, reduction: str
+) -> Tensor:
+    index = _positive(indices, x.shape[axis])
+    if reduction == "none":
+        return x.scatter(axis, index, updates)
+    return x.scatter_reduce(axis, index, updates, _REDUCE[reduction])
+
+
+def scatter_elements(node: Node) -> Converted:
+    """ScatterElements, and Scatter, its older name."""
+    return apply(node, _scatter_elements, axis=node.get("axis", 0), reduction=_reduction(node))
+
+
+def _scatter_nd(x: Tensor, indices: Tensor, updates: Tensor, *, reduction: str) -> Tensor:
+    depth = indices.shape[-1]
+    strides = list(accumulate(reversed(x.shape[1:depth]), int.__mul__, initial=1))[::-1]
+    rows = torch.zeros(indices.shape[:-1], dtype=torch.int64, device=x.device)
+    for i, stride in enumerate(strides[:depth]):
+        rows = rows + _positive(indices[..., i], x.shape[i]) * stride
+    inner = x.shape[depth:].numel()
+    flat = x.reshape(-1, inner)
+    index = rows.reshape(-1, 1).expand(-1, inner)
+    source = updates.reshape(-1, inner)
+    if reduction == "none":
+        return flat.scatter(0, index, source).reshape(x.shape)
+    return flat.scatter_reduce(0, index, source, _REDUCE[reduction]).reshape(x.shape)
+
+
+def scatter_nd(node: Node) -> Converted:
+    """ScatterND."""
+    return apply(node, _scatter_nd, reduction=_reduction(node))
+
+
+def _reduction(node: Node) -> str:
+    reduction = str(node.get("reduction", "none"))
+    if reduction != "none" and reduction not in _REDUCE:
+        raise CannotConvertError(f"reduction '{reduction}' is not known")
+    return reduction
+
+
+def _triangle(x: Tensor, k: Ints | None = None, *, upper: bool) -> Tensor:
+    diagonal = 0 if k is None else ints(k)[0]
+    return x.triu(diagonal) if upper else x.tril(diagonal)
+
+
+def triangle(node: Node) -> Converted:
+    """Trilu."""
+    return apply(node, _triangle, read=(1,), upper=bool(node.get("upper", 1)))
+
+
+def _non_zero(x: Tensor) -> Tensor:
+    return torch.nonzero(x).T
+
+
+def non_zero(node: Node) -> Converted:
+    """NonZero."""
+    return apply(node, _non_zero)
+
+
+def _compress(x: Tensor, condition: Tensor, *, axis: int | None) -> Tensor:
+    picked = torch.nonzero(condition).flatten()
+    return x.flatten().index_select(0, picked) if axis is None else x.index_select(axis, picked)
+
+
+def compress(node: Node) -> Converted:
+    """Compress, which picks slices by a condition."""
+    return apply(node, _compress, axis=node.get("axis"))
