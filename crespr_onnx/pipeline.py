@@ -9,6 +9,7 @@ from crespr_onnx.config import to_table, to_toml
 from crespr_onnx.errors import CresprError
 from crespr_onnx.files import OutputFolder
 from crespr_onnx.graph.random_inputs import input_shapes_for
+from crespr_onnx.graph.save import model_bytes, saved_bytes
 from crespr_onnx.layout import Layout
 from crespr_onnx.progress import Listener, Progress, silent
 from crespr_onnx.record import LayerRecord, Ratio, Report
@@ -50,9 +51,8 @@ def plan(settings: CompressSettings, listener: Listener = silent) -> Plan:
     layout = plan_layout.possible_plans(prepared.graph, settings, scores)[0].layout
     masked = masked_copy(prepared.model, prepared.graph, layout)
     small = finish(split(masked, prepared.graph, layout), settings.form)
-    size = len(ir.to_proto(small).SerializeToString())
     layers = measure.layer_records(prepared.graph, layout, settings.form)
-    return Plan(measure.measure_ratio(settings, prepared, small, size), layers)
+    return Plan(measure.measure_ratio(settings, prepared, small, model_bytes(small)), layers)
 
 
 def compress(settings: CompressSettings, listener: Listener = silent, command: str = "") -> Report:
@@ -116,6 +116,8 @@ def _train(
 ) -> tuple[Layout, ir.Model]:
     """From the dense model to the fine-tuned small one, by way of the restricted one."""
     dense, graph = prepared.model, prepared.graph
+    with ledger.clock("verify"):
+        ledger.note(verify=prove_equal(prepared.loaded.model, dense, settings, data.evaluation))
     with ledger.clock("teacher"):
         lesson = train.make_lesson(dense, data.train, settings, listener)
     restricted = bench.load_restricted(graph)
@@ -137,7 +139,9 @@ def _train(
         listener(Progress("splitting clusters"))
         small = split(masked, graph, layout)
     with ledger.clock("verify"):
-        ledger.note(verify=prove_equal(masked, small, settings, data.evaluation))
+        ledger.note(
+            verify=prove_equal(masked, small, settings, data.evaluation, ledger.report.verify)
+        )
     with ledger.clock("tune"):
         tuned = train.tune(small, lesson, settings, bench.training("tune"), listener)
     return layout, tuned
@@ -165,7 +169,7 @@ def _deliver(
     folder.write("modules.json", deliver.describe_modules(prepared.graph, layout))
     with ledger.clock("measure"):
         listener(Progress("measuring"))
-        size = path.stat().st_size
+        size = saved_bytes(path)
         ledger.note(
             input=measure.input_record(prepared),
             output=measure.file_record(path),

@@ -13,9 +13,13 @@ from crespr_onnx.graph.channels import Obstacle, find_channels
 from crespr_onnx.graph.load import LoadedModel, load_model
 from crespr_onnx.graph.session import make_session, run
 from crespr_onnx.layout import ChannelGraph
+from crespr_onnx.passes.fix_reshape_targets import FixReshapeTargets
 from crespr_onnx.passes.fold_constants import FoldConstants
+from crespr_onnx.passes.fold_weight_views import FoldWeightViews
 from crespr_onnx.passes.insert_gathers import InsertGathers
+from crespr_onnx.passes.resize_in_space import ResizeInSpace
 from crespr_onnx.passes.resolve_if import ResolveIf
+from crespr_onnx.passes.shuffle_to_gather import ShuffleToGather
 from crespr_onnx.passes.spec import check_imported
 from crespr_onnx.settings import CompressSettings
 
@@ -50,6 +54,7 @@ def analyse_model(path: Path) -> Prepared:
     loaded = load_model(path)
     model = loaded.model.clone(deep_copy=True)
     _fix_constants(model)
+    _write_plainly(model)
     try:
         check_imported(model)
     except ModelError as error:
@@ -87,6 +92,13 @@ def _fix_constants(model: ir.Model) -> None:
     while ResolveIf()(model).modified:
         FoldConstants()(model)
         infer_shapes(model)
+
+
+def _write_plainly(model: ir.Model) -> None:
+    """What exporters compute at run time, in the form that the channel analysis follows."""
+    for graph_pass in (FixReshapeTargets(), FoldWeightViews(), ResizeInSpace(), ShuffleToGather()):
+        if graph_pass(model).modified:
+            infer_shapes(model)
 
 
 def infer_shapes(model: ir.Model) -> None:
