@@ -12,25 +12,27 @@ import onnxruntime as ort
 from numpy.typing import NDArray
 
 from crespr_onnx.errors import ModelError
-from crespr_onnx.graph.save import MAX_EMBEDDED, part
+from crespr_onnx.graph.parts import take_apart, weight_bytes
 
 AnyModel: TypeAlias = Path | onnx.ModelProto | ir.Model
 Arrays = Mapping[str, NDArray[Any]]
 
 FATAL = 4
+MAX_SERIALISED = 2**28
+"""Bytes of weights up to which a session is made from one message with all of them."""
 # Weights that sessions read where they lie, which must live as long.
 _WEIGHTS: WeakKeyDictionary[ort.InferenceSession, list[ort.OrtValue]] = WeakKeyDictionary()
 
 
 def make_session(
-    model: AnyModel, *, threads: int = 1, max_embedded: int = MAX_EMBEDDED
+    model: AnyModel, *, threads: int = 1, max_serialised: int = MAX_SERIALISED
 ) -> ort.InferenceSession:
     """Makes a session with all graph optimisations on and nothing written to the log.
 
     Args:
         model: a file, or a model in memory. A file is read as it is; see `load_model` for checks.
         threads: threads within an operator; operators run one after another.
-        max_embedded: bytes of weights from which a model in memory lends its weights to the
+        max_serialised: bytes of weights from which a model in memory lends its weights to the
             session instead of being serialised with them.
 
     Raises:
@@ -44,7 +46,7 @@ def make_session(
     # What goes wrong arrives as an exception; the log would only say it twice.
     options.log_severity_level = FATAL
     try:
-        source, weights = _source(model, options, max_embedded)
+        source, weights = _source(model, options, max_serialised)
         session = ort.InferenceSession(source, options, providers=["CPUExecutionProvider"])
     # ONNX Runtime's exceptions have no base class of their own.
     except Exception as error:
@@ -87,21 +89,21 @@ def run(
 
 
 def _source(
-    model: AnyModel, options: ort.SessionOptions, max_embedded: int
+    model: AnyModel, options: ort.SessionOptions, max_serialised: int
 ) -> tuple[str | bytes, list[ort.OrtValue]]:
     """What the session is made from, and the weights that it borrows by way of the options."""
     if isinstance(model, Path):
         return str(model), []
     if not isinstance(model, ir.Model):
         return bytes(model.SerializeToString()), []
-    parts = part(model, "borrowed", max_embedded=max_embedded)
-    names = [name for name, _, _ in parts.apart]
+    if weight_bytes(model) <= max_serialised:
+        return bytes(ir.to_proto(model).SerializeToString()), []
+    parts = take_apart(model, "borrowed")
     values = [
-        ort.OrtValue.ortvalue_from_numpy_with_onnx_type(tensor.numpy(), int(tensor.dtype))
-        for _, _, tensor in parts.apart
+        ort.OrtValue.ortvalue_from_numpy_with_onnx_type(w.tensor.numpy(), int(w.tensor.dtype))
+        for w in parts.weights
     ]
-    if values:
-        options.add_external_initializers(names, values)
+    options.add_external_initializers([weight.name for weight in parts.weights], values)
     return bytes(parts.proto.SerializeToString()), values
 
 

@@ -14,6 +14,7 @@ from crespr_onnx.files import OutputFolder
 from crespr_onnx.graph.accounting import stored_weights
 from crespr_onnx.graph.latency import METHOD, time_models
 from crespr_onnx.graph.random_inputs import input_shapes_for
+from crespr_onnx.graph.save import DATA_SUFFIX, save_model
 from crespr_onnx.graph.session import run
 from crespr_onnx.layout import DROPPED, ChannelGraph, Layout
 from crespr_onnx.passes.spec import check_compilable
@@ -27,7 +28,7 @@ from crespr_onnx.targets.target import Artefact
 
 MODEL = "model.onnx"
 FILES = (
-    MODEL, "model.so", "artefact.json", "run.py", "modules.json", "config.toml",
+    MODEL, MODEL + DATA_SUFFIX, "model.so", "artefact.json", "run.py", "modules.json", "config.toml",
     "report.json", "report.html",
 )  # fmt: skip
 ARTEFACT = "model.so"
@@ -44,7 +45,10 @@ def write_model(
     settings: CompressSettings,
     folder: OutputFolder,
 ) -> Path:
-    """Writes model.onnx with its marks among the metadata; the user's own metadata stays."""
+    """Writes model.onnx with its marks among the metadata; the user's own metadata stays.
+
+    Weights of more than 1 GiB go into model.onnx.data beside it.
+    """
     delivered = model.clone(deep_copy=True)
     stored = stored_weights(model)
     delivered.metadata_props.update(
@@ -62,7 +66,9 @@ def write_model(
         for value in node.outputs:
             if not value.is_graph_output():
                 value.shape, value.type = None, None
-    return folder.write(MODEL, ir.to_proto(delivered).SerializeToString(deterministic=True))
+    path = folder.file(MODEL)
+    save_model(delivered, path)
+    return path
 
 
 def describe_modules(graph: ChannelGraph, layout: Layout) -> str:
