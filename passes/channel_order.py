@@ -65,9 +65,11 @@ def reorder_model(model: ir.Model, graph: ChannelGraph, order: Order) -> bool:
     moving = {n for n, axis in graph.values.items() if not _stays(order(axis.channels), axis)}
     if not moving:
         return modified
+    # By name: an earlier pass may have put several nodes between a move's source and its result.
+    affected = moving | {name for name, move in graph.moves.items() if move.source in moving}
     work = NodeOrder(graph, order, Editor(model), _named_values(model))
     for node in list(model.graph):
-        if moving.intersection(v.name or "" for v in (*node.inputs, *node.outputs) if v):
+        if affected.intersection(v.name or "" for v in (*node.inputs, *node.outputs) if v):
             work.correct(node)
     for name in moving:
         value, axis = work.values[name], graph.values[name]

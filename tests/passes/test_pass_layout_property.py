@@ -69,6 +69,8 @@ class Expected:
 @given(NETWORKS, LAYOUTS)
 @example(("image", ["conv4", "depthwise", "conv4"]), (0, 4))  # one channel for each cluster
 @example(("image", ["conv4", "norm", "depthwise", "relu", "conv4"]), (5, 4))
+# Channels move between a source and a result whose own order stays.
+@example(("image", ["conv6", "conv6", "some", "conv6", "conv6", "conv4", "depthwise"]), (689, 2))
 @example(("image", ["twice", "norm", "relu"]), (0, 2))
 @example(("flat", ["twice", "relu", "gemm8"]), (0, 2))
 @example(("image", ["shortcut", "relu", "shortcut", "norm"]), (0, 2))
