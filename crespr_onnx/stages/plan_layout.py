@@ -83,11 +83,11 @@ def check_ratio(graph: ChannelGraph, ratio: float, clusters: int | None) -> None
 def possible_plans(
     graph: ChannelGraph, settings: CompressSettings, scores: Importance
 ) -> list[LayoutPlan]:
-    """Layouts that reach a ratio, the one that keeps the most importance first.
+    """The best layouts that reach a ratio, the one that keeps the most importance first.
 
     Args:
         graph: channels of the dense model.
-        settings: ratio, cluster count (None for one plan per K that is possible), and seed.
+        settings: ratio, cluster count (None to compare all that are possible), and seed.
         scores: importance of all connections.
 
     Raises:
@@ -96,7 +96,7 @@ def possible_plans(
     clusters = settings.clusters
     edges = channel_edges(graph, scores)
     channels = channel_importance(graph, edges)
-    plans = []
+    plans: list[tuple[float, LayoutPlan]] = []
     for k in (clusters,) if clusters is not None else CANDIDATES:
         if k > max(1, max_clusters(graph)):
             break
@@ -106,10 +106,14 @@ def possible_plans(
             if clusters is not None:
                 raise
             break
-        plans.append(
-            LayoutPlan(allocation, cluster(graph, edges, allocation, settings.seed), channels, k)
-        )
-    return sorted(plans, key=lambda plan: -log_kept(graph, plan.layout, edges))
+        layout = cluster(graph, edges, allocation, settings.seed)
+        plan = LayoutPlan(allocation, layout, channels, k)
+        plans.append((log_kept(graph, layout, edges), plan))
+        plans.sort(key=lambda ranked: -ranked[0])
+        # What is kept rises to a peak and falls from there on: past it, no larger K is tried out.
+        if len(plans) > MAX_TRIALS and plans.pop()[1] is plan:
+            break
+    return [plan for _, plan in plans]
 
 
 def choose_plan(
@@ -124,7 +128,6 @@ def choose_plan(
 
     Kept importance alone does not tell how well a small network trains, a short training does.
     """
-    plans = plans[:MAX_TRIALS]
     if lesson is None:
         return plans[0]
     whole = settings.epochs * lesson.steps(settings.batch_size)
