@@ -1,11 +1,11 @@
 """Reshapes whose target is computed at run time, but known, get it as a constant."""
 
-import math
 from dataclasses import dataclass
 
 import onnx_ir as ir
 
 from crespr_onnx.passes.edit import Editor
+from crespr_onnx.passes.known_entries import known_entries
 from crespr_onnx.passes.surgery import (
     Dims,
     constant_ints,
@@ -20,8 +20,8 @@ from crespr_onnx.passes.surgery import (
 class FixReshapeTargets(ir.passes.InPlacePass):
     """Replaces targets that exporters assemble from Shape, Gather and Concat.
 
-    All dimensions of the result but at most one must be known; that one then has no choice. Where
-    it is the batch that comes in, its entry becomes 0 (as it is), else -1 (what is left).
+    All of its entries must be known, or be the dimension that comes in at the same place, which a 0
+    copies; or all dimensions of the result but one are known, which then has no choice: -1.
     """
 
     def call(self, model: ir.Model) -> ir.passes.PassResult:
@@ -35,23 +35,36 @@ class FixReshapeTargets(ir.passes.InPlacePass):
             return ir.passes.PassResult(model, False)
         dims, editor, modified = inferred_dims(model), Editor(model), False
         for node in nodes:
-            data, computed = node.inputs[0], node.inputs[1]
-            after = dims.get(node.outputs[0].name or "")
-            if data is None or after is None or 0 in after or after.count(None) > 1:
+            computed = node.inputs[1]
+            target = _by_entries(node)
+            if target is None:
+                target = _by_result(dims.get(node.outputs[0].name or ""))
+            if target is None:
                 continue
-            keeps = _keeps_batch(dims.get(data.name or "", ()), after)
-            copies = keeps and not node.attributes.get_int("allowzero", 0)
-            target = [(0 if copies else -1) if dim is None else dim for dim in after]
             node.replace_input_with(1, editor.constant(f"{node.name}/shape", target))
             remove_dead([computed])
             modified = True
         return ir.passes.PassResult(model, modified)
 
 
-def _keeps_batch(before: Dims, after: Dims) -> bool:
-    """Whether only the first dimension is unknown, and a sample has as many elements as before."""
-    if before[:1] != (None,) or after[0] is not None:
-        return False
-    old = [dim for dim in before[1:] if dim is not None]
-    new = [dim for dim in after[1:] if dim is not None]
-    return len(old) == len(before) - 1 and math.prod(old) == math.prod(new)
+def _by_entries(node: ir.Node) -> list[int] | None:
+    """The target from what is computed for it."""
+    data, entries = node.inputs[0], known_entries(node.inputs[1])
+    if data is None or data.shape is None or entries is None:
+        return None
+    if node.attributes.get_int("allowzero", 0):
+        return None
+    given = [d if isinstance(d, int) else d.value for d in data.shape]
+    copied = [
+        0 if isinstance(entry, str) and given[i : i + 1] == [entry] else entry
+        for i, entry in enumerate(entries)
+    ]
+    target = [entry for entry in copied if isinstance(entry, int)]
+    return target if len(target) == len(entries) else None
+
+
+def _by_result(after: Dims | None) -> list[int] | None:
+    """The target from the shape that inference finds for the result."""
+    if after is None or 0 in after or after.count(None) > 1:
+        return None
+    return [-1 if dim is None else dim for dim in after]

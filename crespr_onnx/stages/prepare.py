@@ -10,7 +10,7 @@ from onnx_ir.passes.common import ShapeInferencePass
 from crespr_onnx.data import Samples, load_data
 from crespr_onnx.errors import DataError, ModelError
 from crespr_onnx.graph.channels import Obstacle, find_channels
-from crespr_onnx.graph.load import LoadedModel, load_model
+from crespr_onnx.graph.load import LoadedModel, errors_of, load_model
 from crespr_onnx.graph.session import make_session, run
 from crespr_onnx.layout import ChannelGraph
 from crespr_onnx.passes.fix_reshape_targets import FixReshapeTargets
@@ -52,17 +52,15 @@ def analyse_model(path: Path) -> Prepared:
         ModelError: if the model cannot be read.
     """
     loaded = load_model(path)
-    model = loaded.model.clone(deep_copy=True)
-    _fix_constants(model)
-    _write_plainly(model)
-    try:
+    with errors_of(path):
+        model = loaded.model.clone(deep_copy=True)
+        _fix_constants(model)
+        _write_plainly(model)
         check_imported(model)
-    except ModelError as error:
-        raise ModelError(f"{path}: {error}") from error
-    graph, obstacles = find_channels(model)
-    if InsertGathers(graph)(model).modified:
-        infer_shapes(model)
         graph, obstacles = find_channels(model)
+        if InsertGathers(graph)(model).modified:
+            infer_shapes(model)
+            graph, obstacles = find_channels(model)
     return Prepared(loaded, model, graph, obstacles)
 
 
@@ -96,7 +94,10 @@ def _fix_constants(model: ir.Model) -> None:
 
 def _write_plainly(model: ir.Model) -> None:
     """What exporters compute at run time, in the form that the channel analysis follows."""
-    for graph_pass in (FixReshapeTargets(), FoldWeightViews(), ResizeInSpace(), ShuffleToGather()):
+    # The shape behind one reshape may be what the target of the next is computed from.
+    while FixReshapeTargets()(model).modified:
+        infer_shapes(model)
+    for graph_pass in (FoldWeightViews(), ResizeInSpace(), ShuffleToGather()):
         if graph_pass(model).modified:
             infer_shapes(model)
 

@@ -37,6 +37,64 @@ def test_computed_target_of_a_reshape(target: str, result: str, expected: list[i
     assert array.tolist() == expected
 
 
+def test_sizes_that_move_keep_their_target():
+    before = parse(
+        """g (float[N, 6, H, W] x) => (float[A, B, C, D, E] y) {
+            s = Shape(x)
+            n = Slice(s, zero, one)
+            c = Gather(s, one)
+            half = Div(c, two)
+            twice = Unsqueeze(k, zero)
+            rest = Slice(s, two, end)
+            t = Concat<axis = 0>(n, twice, half, rest)
+            y = Reshape(x, t)
+        }""",
+        zero=np.array([0]),
+        one=np.array([1]),
+        two=np.array([2]),
+        end=np.array([4]),
+        k=np.array(2),
+    )
+    model = ir.from_proto(before)
+    assert not FixReshapeTargets()(model).modified
+
+
+def test_sizes_that_stay_are_copied():
+    flat = parse(
+        """g (float[N, 6, H, W] x) => (float[A, B, C] y) {
+            s = Shape(x)
+            front = Slice(s, zero, two)
+            t = Concat<axis = 0>(front, rest)
+            y = Reshape(x, t)
+        }""",
+        zero=np.array([0]),
+        two=np.array([2]),
+        rest=np.array([-1]),
+    )
+    model = ir.from_proto(flat)
+    assert FixReshapeTargets()(model).modified
+    after = ir.to_proto(model)
+    assert nodes(after) == ["y = Reshape(x, reshape_3/shape)"]
+    assert initializers(after)["reshape_3/shape"].tolist() == [0, 6, -1]
+
+
+@pytest.mark.parametrize(
+    ("operator", "expected"), [("Add", 8), ("Sub", 4), ("Mul", 12), ("Div", 3)]
+)
+def test_arithmetic_of_sizes(operator: str, expected: int):
+    before = parse(
+        f"""g (float[N, 6, 4] x) => (float[A, B] y) {{
+            s = Shape(x) c = Gather(s, one) d = {operator}(c, two)
+            t = Concat<axis = 0>(rest, d) y = Reshape(x, t)
+        }}""",
+        one=np.array([1]),
+        two=np.array([2]),
+        rest=np.array([-1]),
+    )
+    after = apply(FixReshapeTargets(), before)
+    assert initializers(after)["reshape_4/shape"].tolist() == [-1, expected]
+
+
 def test_reshapes_that_are_not_known_keep_their_target():
     before = parse(
         """g (float[N, H, 4] x) => (float[A, B] y) {
