@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 from crespr_onnx.graph.accounting import node_costs
 from crespr_onnx.graph.channels import Obstacle
-from crespr_onnx.graph.load import LoadedModel
+from crespr_onnx.graph.load import LoadedModel, errors_of
 from crespr_onnx.layout import ChannelGraph, ChannelGroup, IntArray, WeightedEdge
 from crespr_onnx.stages.prepare import analyse_model
 from crespr_onnx.training.allocate import edge_rooms, max_clusters, max_ratio
@@ -113,7 +113,8 @@ def inspect_model(path: Path | str) -> Inspection:
     """
     with _collection_paused():
         prepared = analyse_model(Path(path))
-        macs = {cost.name: cost.macs for cost in node_costs(prepared.model)}
+        with errors_of(prepared.loaded.path):
+            macs = {cost.name: cost.macs for cost in node_costs(prepared.model)}
         return _inspection(prepared.loaded, prepared.graph, prepared.obstacles, macs)
 
 

@@ -66,7 +66,7 @@ def load_model(
     """
     path = Path(path)
     max_bytes = _memory() if max_bytes is None else max_bytes
-    with _model_errors(path):
+    with errors_of(path), _damage_is_an_error():
         proto, sha256, size = read_proto(path, max_bytes)
         _normalise_domain(proto)
         check_supported(proto)
@@ -84,17 +84,28 @@ def load_model(
 
 
 @contextmanager
-def _model_errors(path: Path) -> Iterator[None]:
-    """Puts the path before every message and lets nothing but a ModelError out."""
+def errors_of(path: Path) -> Iterator[None]:
+    """Puts the path of a model before the message of every ModelError.
+
+    Raises:
+        ModelError: with the path.
+    """
     try:
         yield
     except ModelError as error:
         raise ModelError(f"{path}: {error}") from error.__cause__
+
+
+@contextmanager
+def _damage_is_an_error() -> Iterator[None]:
+    """Lets nothing but a ModelError out."""
+    try:
+        yield
     except OSError as error:
-        raise ModelError(f"{path}: cannot be read: {error.strerror or error}") from error
+        raise ModelError(f"cannot be read: {error.strerror or error}") from error
     except DAMAGE as error:
         raise ModelError(
-            f"{path}: not a valid ONNX model ({_first_line(error)}); export it again"
+            f"not a valid ONNX model ({_first_line(error)}); export it again"
         ) from error
 
 
