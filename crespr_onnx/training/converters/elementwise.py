@@ -164,8 +164,19 @@ def shift(node: Node) -> Converted:
     return apply(node, _shift, left=node.get("direction") == "LEFT")
 
 
-def _dropout(x: Tensor, *_: Tensor | float | None) -> tuple[Tensor, ...]:
-    return x, torch.ones_like(x, dtype=torch.bool)
+def _selu(x: Tensor, *, alpha: float, gamma: float) -> Tensor:
+    return gamma * functional.elu(x, alpha)
+
+
+def selu(node: Node) -> Converted:
+    """Selu with any coefficients; the defaults are the published ones in float32."""
+    alpha = node.get("alpha", 1.6732631921768188)
+    return apply(node, _selu, alpha=alpha, gamma=node.get("gamma", 1.0507010221481323))
+
+
+def _dropout(x: Tensor, *_: Tensor | float | None, kept: bool, as_bool: bool) -> tuple[Tensor, ...]:
+    mask = torch.full_like(x, kept, dtype=torch.bool if as_bool else x.dtype)
+    return x, mask
 
 
 def dropout(node: Node) -> Converted:
@@ -177,4 +188,5 @@ def dropout(node: Node) -> Converted:
     mode = node.constant(2)
     if node.has(2) and (mode is None or bool(mode)):
         raise CannotConvertError("it is in training mode")
-    return apply(node, _dropout, read=(1, 2))
+    # What the mask says about inference changed, and so did its type.
+    return apply(node, _dropout, read=(1, 2), kept=node.version >= 12, as_bool=node.version >= 10)

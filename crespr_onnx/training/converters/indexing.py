@@ -15,6 +15,9 @@ from crespr_onnx.training.converters.node import (
     ints,
 )
 
+# ONNX Runtime reads these ends as the last element of the walk, be it forwards or backwards.
+_TO_THE_END = (2**31 - 1, 2**63 - 1)
+
 
 def _slice(
     x: Tensor, starts: Ints, ends: Ints, axes: Ints | None = None, steps: Ints | None = None
@@ -23,7 +26,7 @@ def _slice(
     dims = list(range(len(first))) if axes is None else ints(axes)
     strides = [1] * len(first) if steps is None else ints(steps)
     for dim, start, end, step in zip(dims, first, last, strides, strict=True):
-        picked = range(x.shape[dim])[slice(start, _end(end, step, x.shape[dim]), step)]
+        picked = _positions(start, end, step, x.shape[dim])
         if step > 0:
             bounds = [slice(None)] * x.dim()
             bounds[dim] = slice(picked.start, picked.stop, step)
@@ -33,9 +36,14 @@ def _slice(
     return x
 
 
-def _end(end: int, step: int, size: int) -> int | None:
-    """An end of ONNX as one of Python, where -1 cannot mean before the first element."""
-    return None if step < 0 and end < -size else end
+def _positions(start: int, end: int, step: int, size: int) -> range:
+    """Positions that a slice picks; bounds are clamped as ONNX does, other than Python."""
+    first = start + size if start < 0 else start
+    last = end + size if end < 0 else end
+    if step > 0:
+        return range(min(max(first, 0), size), min(max(last, 0), size), step)
+    last = -1 if end in _TO_THE_END else min(max(last, -1), size - 1)
+    return range(min(max(first, 0), size - 1), last, step)
 
 
 def slice_(node: Node) -> Converted:

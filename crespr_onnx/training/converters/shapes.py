@@ -69,10 +69,9 @@ def expand(node: Node) -> Converted:
 
 
 def _flatten(x: Tensor, *, axis: int) -> Tensor:
-    rows = 1
-    for size in x.shape[: axis if axis >= 0 else axis + x.dim()]:
-        rows *= size
-    return x.reshape(rows, -1 if x.numel() else x.numel() // max(rows, 1))
+    first = axis if axis >= 0 else axis + x.dim()
+    # Torch cannot tell the size of -1 where there is no element.
+    return x.reshape(x.shape[:first].numel(), x.shape[first:].numel())
 
 
 def flatten(node: Node) -> Converted:
