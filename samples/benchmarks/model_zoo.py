@@ -8,11 +8,11 @@ Weights are random but fixed; the batch is dynamic. `import_survey.py` looks at 
 
 import argparse
 import contextlib
-import io
 import json
+import os
 import sys
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,7 +20,7 @@ import numpy as np
 import onnx
 import torch
 from torch import nn
-from zoo import plain, residual, sequence, spatial
+from zoo import detector, plain, residual, sequence, spatial
 from zoo.built import BUILT
 
 IMAGE = (3, 16, 16)
@@ -35,12 +35,14 @@ class Family:
         shape: of one input sample.
         tokens: whether the input holds indices instead of numbers.
         keep_norm: whether the TorchScript exporter is told not to fold BatchNorm.
+        outputs: names of the outputs.
     """
 
     make: Callable[[], nn.Module]
     shape: tuple[int, ...] = IMAGE
     tokens: bool = False
     keep_norm: bool = False
+    outputs: tuple[str, ...] = ("output",)
 
 
 FAMILIES = {
@@ -57,9 +59,14 @@ FAMILIES = {
     "densenet": Family(residual.densenet),
     "convnext": Family(residual.convnext),
     "gru": Family(sequence.GruClassifier, (7, 6)),
+    "text_encoder": Family(sequence.TextEncoder, (7,), tokens=True),
+    "detector": Family(detector.Detector, (3, 32, 32), outputs=("boxes", "scores")),
+    "audio": Family(detector.audio, (2, 64)),
 }
-OPSETS = {"dynamo": (13, 17, 18, 20, 23), "torchscript": (13, 17, 18, 20)}
-"""The last of each is the newest that it supports in torch 2.15."""
+BATCH_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d)
+NORMS = (*BATCH_NORMS, nn.LayerNorm, nn.GroupNorm)
+OPSETS = {"dynamo": (13, 17, 18, 20, 23, 26), "torchscript": (13, 17, 18, 20)}
+"""The last of each is the newest that it writes, in torch 2.15, and ONNX Runtime 1.31 reads."""
 
 
 UNAVAILABLE = "unavailable.jsonl"
@@ -94,10 +101,9 @@ def export(name: str, exporter: str, opset: int, folder: Path) -> Path:
     )
     path = folder / f"{name}-{exporter}-{opset}.onnx"
     folder.mkdir(parents=True, exist_ok=True)
-    names = {"input_names": ["input"], "output_names": ["output"], "opset_version": opset}
-    quiet = contextlib.redirect_stdout(io.StringIO())
+    names = {"input_names": ["input"], "output_names": [*family.outputs], "opset_version": opset}
     try:
-        with warnings.catch_warnings(), quiet, contextlib.redirect_stderr(io.StringIO()):
+        with warnings.catch_warnings(), silent():
             warnings.simplefilter("ignore")
             if exporter == "dynamo":
                 batch = torch.export.Dim("batch", min=1, max=4096)
@@ -106,7 +112,7 @@ def export(name: str, exporter: str, opset: int, folder: Path) -> Path:
                     external_data=False, verbose=False, **names,
                 )  # fmt: skip
             else:
-                axes = {"input": {0: "batch"}, "output": {0: "batch"}}
+                axes = {name: {0: "batch"} for name in ("input", *family.outputs)}
                 mode = torch.onnx.TrainingMode
                 torch.onnx.export(
                     model, (example,), path, dynamo=False, dynamic_axes=axes,
@@ -124,14 +130,38 @@ def export(name: str, exporter: str, opset: int, folder: Path) -> Path:
     return path
 
 
+@contextlib.contextmanager
+def silent() -> Iterator[None]:
+    """Takes what the exporters print, which the older one does from C++, past Python's streams."""
+    sys.stdout.flush()
+    sys.stderr.flush()
+    kept = [os.dup(stream) for stream in (1, 2)]
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    try:
+        for stream in (1, 2):
+            os.dup2(nowhere, stream)
+        yield
+    finally:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        for stream, copy in zip((1, 2), kept, strict=True):
+            os.dup2(copy, stream)
+        for descriptor in (nowhere, *kept):
+            os.close(descriptor)
+
+
 def seasoned(model: nn.Module) -> nn.Module:
-    """Gives BatchNorm the statistics of a trained model, for a fresh one has none that matter."""
+    """Gives norms the weights and statistics of a trained model.
+
+    Those of a fresh one do nothing, and the dynamo exporter merges tensors that are equal.
+    """
     for module in model.modules():
-        if isinstance(module, nn.BatchNorm2d):
-            for tensor in (module.weight, module.running_var):
-                nn.init.uniform_(tensor, 0.5, 1.5)
-            for tensor in (module.bias, module.running_mean):
-                nn.init.normal_(tensor, 0.0, 0.2)
+        if isinstance(module, NORMS):
+            nn.init.uniform_(module.weight, 0.5, 1.5)
+            nn.init.normal_(module.bias, 0.0, 0.2)
+            if isinstance(module, BATCH_NORMS):
+                nn.init.uniform_(module.running_var, 0.5, 1.5)
+                nn.init.normal_(module.running_mean, 0.0, 0.2)
     return model.eval()
 
 

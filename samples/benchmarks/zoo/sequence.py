@@ -1,4 +1,4 @@
-"""Networks over sequences: a vision transformer, an LSTM tagger, a GRU classifier."""
+"""Networks over sequences: transformers over patches and tokens, LSTM tagger, GRU classifier."""
 
 # ruff: noqa: D102 - forward does what its class says
 
@@ -62,6 +62,22 @@ class ViT(nn.Module):
         x = self.patches(x).flatten(2).transpose(1, 2)
         x = torch.cat([self.token.expand(x.shape[0], -1, -1), x], 1) + self.positions
         return self.head(self.norm(self.blocks(x))[:, 0])
+
+
+class TextEncoder(nn.Module):
+    """PyTorch's own encoder layers over embedded tokens, as in BERT."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.embedding = nn.Embedding(VOCABULARY, 16)
+        self.positions = nn.Parameter(torch.randn(7, 16))
+        layers = (nn.TransformerEncoderLayer(16, 4, 32, batch_first=True) for _ in range(2))
+        self.layers = nn.Sequential(*layers)
+        self.head = nn.Linear(16, 3)
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        x = self.embedding(tokens) + self.positions
+        return self.head(self.layers(x).mean(1))
 
 
 class LstmTagger(nn.Module):
