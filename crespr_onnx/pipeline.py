@@ -17,6 +17,7 @@ from crespr_onnx.report import write_report
 from crespr_onnx.settings import CompressSettings
 from crespr_onnx.settings_check import check_settings
 from crespr_onnx.stages import deliver, gates, measure, plan_layout, train
+from crespr_onnx.stages.any_batch import as_declared, for_any_batch
 from crespr_onnx.stages.ledger import Ledger
 from crespr_onnx.stages.lower import finish, split
 from crespr_onnx.stages.masking import masked_copy
@@ -100,6 +101,8 @@ def _check(settings: CompressSettings, listener: Listener) -> tuple[Prepared, Da
     prepared = prepare_model(settings.model)
     input_shapes_for(prepared.loaded.signature, 1, settings.input_shapes or None)
     plan_layout.check_ratio(prepared.graph, settings.ratio, settings.clusters)
+    if settings.data is not None or settings.eval_data is not None:
+        prepared = for_any_batch(prepared, settings)
     data = prepare_data(settings, prepared)
     if data.train is not None:
         train.check_trainable(prepared.model)
@@ -117,7 +120,9 @@ def _train(
     """From the dense model to the fine-tuned small one, by way of the restricted one."""
     dense, graph = prepared.model, prepared.graph
     with ledger.clock("verify"):
-        ledger.note(verify=prove_equal(prepared.loaded.model, dense, settings, data.evaluation))
+        ledger.note(
+            verify=prove_equal(prepared.loaded.model, as_declared(dense, prepared), settings, None)
+        )
     with ledger.clock("teacher"):
         lesson = train.make_lesson(dense, data.train, settings, listener)
     restricted = bench.load_restricted(graph)

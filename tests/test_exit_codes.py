@@ -84,7 +84,7 @@ MISH = """g (float[N, 8] x) => (float[N, 3] y) {
     [odd] r = Mish (h)
     y = MatMul (r, w2)
 }"""
-FIXED = """g (float[1, 8] x) => (float[1, 3] y) {
+FIXED = """g (float[2, 8] x) => (float[2, 3] y) {
     h = MatMul (x, w1)
     r = Relu (h)
     y = MatMul (r, w2)
@@ -109,7 +109,7 @@ def two_layers(folder: Path, text: str, opset: int = 18) -> Path:
         ),
         (
             FIXED,
-            "{path}: input 'x' takes batches of exactly 1; training and evaluation need any size: "
+            "{path}: input 'x' takes batches of exactly 2; training and evaluation need any size: "
             "export the model with a dynamic first axis",
         ),
         (NOTHING, "{path}: no prunable operator: "),

@@ -20,6 +20,7 @@ from crespr_onnx.layout import DROPPED, ChannelGraph, Layout
 from crespr_onnx.passes.spec import check_compilable
 from crespr_onnx.record import Latency
 from crespr_onnx.settings import CompressSettings
+from crespr_onnx.stages.any_batch import as_declared
 from crespr_onnx.stages.prepare import Prepared
 from crespr_onnx.targets import find_target
 from crespr_onnx.targets.check import run_artefact, time_artefact
@@ -28,8 +29,8 @@ from crespr_onnx.targets.target import Artefact
 
 MODEL = "model.onnx"
 FILES = (
-    MODEL, MODEL + DATA_SUFFIX, "model.so", "artefact.json", "run.py", "modules.json", "config.toml",
-    "report.json", "report.html",
+    MODEL, MODEL + DATA_SUFFIX, "model.so", "artefact.json", "run.py", "modules.json",
+    "config.toml", "report.json", "report.html",
 )  # fmt: skip
 ARTEFACT = "model.so"
 SCHEMA = "1"
@@ -49,7 +50,7 @@ def write_model(
 
     Weights of more than 1 GiB go into model.onnx.data beside it.
     """
-    delivered = model.clone(deep_copy=True)
+    delivered = as_declared(model, prepared)
     stored = stored_weights(model)
     delivered.metadata_props.update(
         {

@@ -12,6 +12,7 @@ from crespr_onnx.errors import DataError, ModelError
 from crespr_onnx.graph.channels import Obstacle, find_channels
 from crespr_onnx.graph.load import LoadedModel, errors_of, load_model
 from crespr_onnx.graph.session import make_session, run
+from crespr_onnx.graph.signature import signature_of
 from crespr_onnx.layout import ChannelGraph
 from crespr_onnx.passes.fix_reshape_targets import FixReshapeTargets
 from crespr_onnx.passes.fold_constants import FoldConstants
@@ -127,17 +128,14 @@ def prepare_data(settings: CompressSettings, prepared: Prepared) -> Data:
 
     Raises:
         DataError: if it does not fit the model, or training was asked for without any.
-        ModelError: if the model only takes batches of one size.
     """
-    signature = prepared.loaded.signature
+    signature = signature_of(prepared.model)
     if settings.data is None and settings.epochs > 0:
         raise DataError(
             f"--epochs {settings.epochs} needs --data that the model was trained on: {signature}; "
             "give it, or --epochs 0 to prune by the weights alone"
         )
     train = evaluation = None
-    if settings.data is not None or settings.eval_data is not None:
-        _require_free_batch(prepared)
     if settings.data is not None:
         train = load_data(settings.data, signature, images=settings.images, min_samples=MIN_SAMPLES)
         _try_batch(prepared, train, settings.data)
@@ -149,16 +147,6 @@ def prepare_data(settings: CompressSettings, prepared: Prepared) -> Data:
         return Data(None, None)
     rest, held = train.split(HELD_OUT, settings.seed)
     return Data(rest, held, held_out=True)
-
-
-def _require_free_batch(prepared: Prepared) -> None:
-    for spec in prepared.loaded.signature.inputs:
-        if spec.dims and not spec.dynamic_batch:
-            raise ModelError(
-                f"{prepared.loaded.path}: input '{spec.name}' takes batches of exactly "
-                f"{spec.dims[0]}; training and evaluation need any size: export the model with a "
-                "dynamic first axis"
-            )
 
 
 def _try_batch(prepared: Prepared, samples: Samples, source: str) -> None:
