@@ -1,7 +1,7 @@
 """Builds the PyTorch module of a graph, node by node, and records where each weight went."""
 
 import operator
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -68,9 +68,13 @@ def assemble(model: ir.Model) -> Assembly:
     for item in (*proto.opset_import, *proto.graph.node):
         if item.domain == "ai.onnx":
             item.domain = ""
+    names = [node.name for node in proto.graph.node]
+    for i, node in enumerate(proto.graph.node):
+        # onnx2torch loses a node where names differ by what it replaces in them.
+        node.name = f"node_{i}"
     opset = max((entry.version for entry in proto.opset_import if not entry.domain), default=1)
     graph = OnnxGraph(safe_shape_inference(proto).graph)
-    return _Assembler(graph, opset).run()
+    return _Assembler(graph, opset).run(names)
 
 
 @dataclass(eq=False)
@@ -84,41 +88,41 @@ class _Assembler:
     modules: dict[str, str] = field(default_factory=dict)
     held: int = 0
 
-    def run(self) -> Assembly:
+    def run(self, names: Sequence[str]) -> Assembly:
         self.root.add_module(_HOLDER, nn.Module())
         for i, name in enumerate(self.graph.input_values, start=1):
             self.values[name] = self.calls.placeholder(f"input_{i}")
-        for raw in self.graph.nodes.values():
-            self._add(raw)
+        for node_name, raw in zip(names, self.graph.nodes.values(), strict=True):
+            self._add(node_name, raw)
         outputs = [self._operand(name) for name in self.graph.output_values]
         self.calls.output(outputs[0] if len(outputs) == 1 else outputs)
         self.calls.lint()
         module = fx.GraphModule(self.root, self.calls)
         return Assembly(module, self.bindings, self.modules)
 
-    def _add(self, raw: Any) -> None:  # noqa: ANN401 - onnx2torch has no types
+    def _add(self, name: str, raw: Any) -> None:  # noqa: ANN401 - onnx2torch has no types
         try:
             convert, version = find_converter(raw.domain, raw.operation_type, self.opset)
             node = Node(raw, self.graph, version)
             converted = convert(node)
         except CannotConvertError as error:
             raise ModelError(
-                f"node '{raw.name}' ({raw.operation_type}, opset {self.opset}) cannot be trained: "
+                f"node '{name}' ({raw.operation_type}, opset {self.opset}) cannot be trained: "
                 f"{error}; {_WAY_OUT}, or export without it"
             ) from error
-        path = self._free_path(raw.unique_name)
+        path = self._free_path(name.replace(".", "/") or node.op)
         self.root.add_module(path, converted.module)
-        self.modules[raw.name] = path
+        self.modules[name] = path
         for absorbed in converted.absorbed:
             self._bind_absorbed(path, converted.module, absorbed)
-        arguments = tuple(self._operand(name) for name in converted.operands)
+        arguments = tuple(self._operand(value) for value in converted.operands)
         call = self.calls.call_module(path, arguments)
         if len(node.outputs) == 1:
             self.values[node.outputs[0]] = call
             return
-        for i, name in enumerate(node.outputs):
-            if name:
-                self.values[name] = self.calls.call_function(operator.getitem, (call, i))
+        for i, output in enumerate(node.outputs):
+            if output:
+                self.values[output] = self.calls.call_function(operator.getitem, (call, i))
 
     def _free_path(self, name: str) -> str:
         """A path for a node's module that hides neither another nor a method of modules."""

@@ -89,17 +89,6 @@ class Node:
         dims = info.type.tensor_type.shape.dim
         return tuple(d.dim_value if d.HasField("dim_value") else None for d in dims)
 
-    def rank(self, index: int) -> int:
-        """The number of axes of an input.
-
-        Raises:
-            CannotConvertError: if it is not known.
-        """
-        shape = self.shape(index)
-        if shape is None:
-            raise CannotConvertError(f"the rank of its input '{self.inputs[index]}' is not known")
-        return len(shape)
-
     def as_input(self, name: str, index: int) -> dict[int, Any]:
         """For `apply`: what older versions have as an attribute and newer ones as an input."""
         return {index: self.attributes[name]} if name in self.attributes else {}

@@ -90,7 +90,10 @@ def batch_norm(node: Node) -> Converted:
         raise CannotConvertError("it is in training mode")
     if not node.get("spatial", 1):
         raise CannotConvertError("its spatial=0 has no PyTorch counterpart")
-    if all(node.is_initializer(i) for i in range(1, 5)) and 2 <= node.rank(0) <= 5:
+    shape = node.shape(0)
+    # PyTorch has a layer for each rank; where that is not known, the statistics stay as they are.
+    has_layer = shape is not None and 2 <= len(shape) <= 5
+    if has_layer and all(node.is_initializer(i) for i in range(1, 5)):
         return stock("BatchNormalization", 15)(node)
     return apply(node, _batch_norm, epsilon=node.get("epsilon", 1e-5))
 

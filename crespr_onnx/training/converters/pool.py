@@ -3,16 +3,19 @@
 import math
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional
 
 from crespr_onnx.training.converters.node import CannotConvertError, Converted, Node, apply
 from crespr_onnx.training.converters.pad import pad_constant
-from crespr_onnx.training.converters.stock import stock
 from crespr_onnx.training.converters.windows import Windows, windows_of
 
 _MAX_POOL = {1: functional.max_pool1d, 2: functional.max_pool2d, 3: functional.max_pool3d}
 _CONV = {1: functional.conv1d, 2: functional.conv2d, 3: functional.conv3d}
+
+
+_MAX_LAYER = {1: nn.MaxPool1d, 2: nn.MaxPool2d, 3: nn.MaxPool3d}
+_AVERAGE_LAYER = {1: nn.AvgPool1d, 2: nn.AvgPool2d, 3: nn.AvgPool3d}
 
 
 def _windows(node: Node) -> Windows:
@@ -26,8 +29,11 @@ def _is_plain(node: Node, windows: Windows) -> bool:
         and not windows.ceil_mode
         and all(2 * b <= k for (b, _), k in zip(windows.padding_given, windows.kernel, strict=True))
         and len(node.outputs) == 1
-        and node.rank(0) == len(windows.kernel) + 2
     )
+
+
+def _padding(windows: Windows) -> tuple[int, ...]:
+    return tuple(before for before, _ in windows.padding_given)
 
 
 def _max_pool(x: Tensor, *, windows: Windows) -> Tensor:
@@ -45,7 +51,10 @@ def max_pool(node: Node) -> Converted:
         raise CannotConvertError("its second output, the positions of the maxima, is used")
     windows = _windows(node)
     if _is_plain(node, windows):
-        return stock("MaxPool", 12)(node)
+        layer = _MAX_LAYER[len(windows.kernel)](
+            windows.kernel, windows.strides, _padding(windows), windows.dilations
+        )
+        return Converted(layer, node.inputs)
     return apply(node, _max_pool, windows=windows)
 
 
@@ -80,9 +89,12 @@ def _average_pool(x: Tensor, *, windows: Windows, count_padding: bool) -> Tensor
 def average_pool(node: Node) -> Converted:
     """AveragePool: a PyTorch layer where there is one."""
     windows = _windows(node)
-    if _is_plain(node, windows) and set(windows.dilations) == {1}:
-        return stock("AveragePool", 11)(node)
     count_padding = bool(node.get("count_include_pad", 0))
+    if _is_plain(node, windows) and set(windows.dilations) == {1}:
+        layer = _AVERAGE_LAYER[len(windows.kernel)](
+            windows.kernel, windows.strides, _padding(windows), count_include_pad=count_padding
+        )
+        return Converted(layer, node.inputs)
     return apply(node, _average_pool, windows=windows, count_padding=count_padding)
 
 
@@ -106,6 +118,15 @@ def lp_pool(node: Node) -> Converted:
 
 def _spatial(x: Tensor) -> list[int]:
     return list(range(2, x.dim()))
+
+
+def _global_average_pool(x: Tensor) -> Tensor:
+    return x.mean(_spatial(x), keepdim=True) if x.dim() > 2 else x
+
+
+def global_average_pool(node: Node) -> Converted:
+    """GlobalAveragePool."""
+    return apply(node, _global_average_pool)
 
 
 def _global_max_pool(x: Tensor) -> Tensor:
