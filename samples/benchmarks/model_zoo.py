@@ -123,11 +123,23 @@ def export(name: str, exporter: str, opset: int, folder: Path) -> Path:
         raise ExporterError(
             f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
         ) from error
+    fault = fault_of(path, opset)
+    if fault:
+        path.unlink()
+        raise ExporterError(fault)
+    return path
+
+
+def fault_of(path: Path, opset: int) -> str:
+    """What the exporter did wrong, if anything."""
     written = next(item.version for item in onnx.load(path).opset_import if item.domain == "")
     if written != opset:
-        path.unlink()
-        raise ExporterError(f"it writes opset {written} when asked for {opset}")
-    return path
+        return f"it writes opset {written} when asked for {opset}"
+    try:
+        onnx.checker.check_model(path)
+    except onnx.checker.ValidationError as error:
+        return f"it writes a model that is not valid: {str(error).splitlines()[0]}"
+    return ""
 
 
 @contextlib.contextmanager
