@@ -13,6 +13,8 @@ from crespr_onnx.passes.surgery import constant_ints, input_at, remove_dead
 
 logger = logging.getLogger(__name__)
 
+# A domain that the model does not import.
+_HIDDEN = "crespr.hidden"
 # What exporters compute shapes, pads and slice bounds with. The output of each is bounded by its
 # inputs, except for those with an entry in `_elements`.
 _ARITHMETIC = frozenset(
@@ -133,6 +135,10 @@ class FoldConstants(ir.passes.InPlacePass):
     def _folded(self, model: ir.Model) -> dict[str, ir.TensorProtocol]:
         """The tensors that folding a copy of the model computes, by name."""
         copy = model.clone()
+        for node in ir.traversal.RecursiveGraphIterator(copy.graph):
+            if node.op_type == "If":
+                # Resolved there, it would take its folded condition away with it.
+                node.domain = _HIDDEN
         try:
             fold_constants_ir(
                 copy,

@@ -5,12 +5,23 @@ from dataclasses import dataclass
 
 import onnx_ir as ir
 
-from crespr_onnx.passes.surgery import Dims, constant_ints, inferred_dims, remove_dead, take_over
+from crespr_onnx.passes.surgery import (
+    Dims,
+    constant,
+    constant_ints,
+    inferred_dims,
+    input_at,
+    remove_dead,
+    take_over,
+)
 
 
 @dataclass(frozen=True)
 class RemoveNoOps(ir.passes.InPlacePass):
-    """Removes Identity, and Gather, Reshape, Flatten and Transpose where they change nothing.
+    """Removes Identity and Dropout, and what gathers or reshapes without changing anything.
+
+    Dropout goes in inference mode only, and if nothing reads its mask; the others are Gather,
+    Reshape, Flatten and Transpose.
 
     One that joins a graph input, an initializer or another graph output to a graph output stays,
     since both names must. (onnx-ir's identity elimination renames the other output there.)
@@ -52,6 +63,15 @@ def _identity(node: ir.Node, shape: Dims | None, dims: Mapping[str, Dims]) -> bo
     return True
 
 
+def _dropout(node: ir.Node, shape: Dims | None, dims: Mapping[str, Dims]) -> bool:
+    """Is in inference mode (before opset 12 it always is) and nothing reads its mask."""
+    if any(mask.uses() or mask.is_graph_output() for mask in node.outputs[1:]):
+        return False
+    mode = input_at(node, 2)
+    training = constant(mode)
+    return mode is None or (training is not None and not training.any())
+
+
 def _transpose(node: ir.Node, shape: Dims | None, dims: Mapping[str, Dims]) -> bool:
     perm = list(node.attributes.get_ints("perm", ()))
     return bool(perm) and perm == sorted(perm)
@@ -82,6 +102,7 @@ def _reshape(node: ir.Node, shape: Dims | None, dims: Mapping[str, Dims]) -> boo
 
 
 _DOES_NOTHING: dict[str, Test] = {
+    "Dropout": _dropout,
     "Flatten": _flatten,
     "Gather": _gather,
     "Identity": _identity,

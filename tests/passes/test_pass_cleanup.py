@@ -13,6 +13,9 @@ from crespr_onnx.passes.remove_unused import RemoveUnused
     "no_op",
     [
         "Identity(a)",
+        "Dropout(a)",
+        "Dropout(a, half)",
+        "Dropout(a, half, no)",
         "Gather<axis = 1>(a, all)",
         "Gather<axis = -1>(a, all)",
         "Reshape(a, keep)",
@@ -26,12 +29,28 @@ def test_no_ops_go(no_op: str):
     before = parse(
         f"g (float[N, 4] x) => (float[N, 4] y) {{ a = Relu(x) b = {no_op} y = Sigmoid(b) }}",
         all=np.arange(4),
+        half=np.float32(0.5),
+        no=np.array(False),
         keep=np.array([0, -1]),
         same=np.array([-1, 4]),
     )
     after = apply(Cleanup(), before)
     assert nodes(after) == ["a = Relu(x)", "y = Sigmoid(a)"]
     assert initializers(after) == {}
+
+
+def test_dropout_stays_if_its_mask_is_read_or_it_trains():
+    before = parse(
+        """g (float[N, 4] x, bool train) => (float[N, 4] y, bool[N, 4] m) {
+            a, m = Dropout(x, half)
+            b, unused = Dropout(a, half, train)
+            y = Relu(b)
+        }""",
+        half=np.float32(0.5),
+    )
+    model = ir.from_proto(before)
+    assert not RemoveNoOps()(model).modified
+    assert nodes(ir.to_proto(model)) == nodes(before)
 
 
 @pytest.mark.parametrize(

@@ -173,3 +173,21 @@ def test_a_sparse_constant_is_refused():
     )  # fmt: skip
     with pytest.raises(ModelError, match="Constant node 'thin' holds a sparse tensor; only dense"):
         FoldConstants().call(model)
+
+
+def test_the_condition_of_a_branch_is_folded_and_the_branch_left():
+    before = parse(
+        """
+        g (float[N, 2] x) => (float[N, 2] y) {
+            width = Shape<start = 1>(x)
+            same = Equal(width, two)
+            c = If(same)<
+                then_branch = a () => (float[N, 2] p) { p = Neg(x) },
+                else_branch = b () => (float[N, 2] r) { r = Abs(x) }>
+            y = Relu(c)
+        }""",
+        two=np.array([2]),
+    )
+    after = apply(FoldConstants(), before)
+    assert nodes(after) == ["c = If(same)", "y = Relu(c)"]
+    np.testing.assert_array_equal(initializers(after)["same"], [True])
