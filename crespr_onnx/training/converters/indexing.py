@@ -84,14 +84,8 @@ def _positive(indices: Tensor, size: int) -> Tensor:
 def _gather(x: Tensor, indices: Tensor, *, axis: int) -> Tensor:
     dim = axis % x.dim()
     index = _positive(indices, x.shape[dim])
-    if index.dim() == 0:
-        return (
-            x.select(dim, int(index))
-            if not x.requires_grad
-            else x.index_select(dim, index.reshape(1)).squeeze(dim)
-        )
     picked = x.index_select(dim, index.flatten())
-    return picked.reshape(*x.shape[:dim], *index.shape, *x.shape[dim + 1 :])
+    return picked.reshape((*x.shape[:dim], *index.shape, *x.shape[dim + 1 :]))
 
 
 def gather(node: Node) -> Converted:

@@ -63,6 +63,10 @@ def test_gather(opset: int, axis: int) -> None:
             check("Gather", normal(3, 4), index - 2, opset=opset, axis=axis, fed=(0, 1))
 
 
+def test_gather_of_one_element() -> None:
+    check("Gather", np.array([4, 5, 6]), np.array(-1), opset=13, fed=(0, 1))
+
+
 def test_gather_from_a_table_trains_it() -> None:
     table, rows = normal(5, 3), np.array([[0, 4], [1, -1]])
     imported = check("Gather", table, rows, opset=13, fed=(1,))
