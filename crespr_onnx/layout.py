@@ -120,6 +120,7 @@ class ChannelGraph:
         moves: activations by name that are made of another's channels.
         opaque_weights: weights of Conv, ConvTranspose, Gemm and MatMul nodes that are no edges,
             because the analysis could not follow them; they stay stored.
+        depthwise: initializers that are the weights of depthwise convolutions.
     """
 
     groups: tuple[ChannelGroup, ...]
@@ -128,6 +129,7 @@ class ChannelGraph:
     constants: Mapping[str, tuple[ChannelAxis, ...]]
     moves: Mapping[str, ChannelMove]
     opaque_weights: int = 0
+    depthwise: frozenset[str] = frozenset()
 
     @cached_property
     def n_channels(self) -> int:

@@ -36,6 +36,7 @@ class ChannelTracker:
         self._readers: dict[str, list[_Reader]] = defaultdict(list)
         self._edges: list[WeightedEdge] = []
         self._moves: dict[str, ChannelMove] = {}
+        self._depthwise: set[str] = set()
 
     def enter(self, node: ir.Node) -> None:
         """Tells which node's rule comes next."""
@@ -94,6 +95,10 @@ class ChannelTracker:
             bound[axis] = channels
         self._readers[value.name][-1].axes.add(axis)
 
+    def add_depthwise(self, weight: ir.Value) -> None:
+        """Records the weight of a depthwise convolution, whose channels are bound already."""
+        self._depthwise.add(weight.name or "")
+
     def add_edge(self, edge: WeightedEdge) -> None:
         """Records a weighted edge."""
         self._edges.append(edge)
@@ -126,7 +131,8 @@ class ChannelTracker:
         axes = [(n, a.channels) for n, a in values.items()]
         axes += [(n, a.channels) for n, bound_axes in constants.items() for a in bound_axes]
         groups = group_channels(axes, self._ids.reasons(in_order))
-        return ChannelGraph(groups, edges, values, constants, dict(self._moves))
+        moves, depthwise = dict(self._moves), frozenset(self._depthwise)
+        return ChannelGraph(groups, edges, values, constants, moves, depthwise=depthwise)
 
     def _freeze_ambiguous(self) -> None:
         """Initializers that their readers do not all read alike must stay what they are."""

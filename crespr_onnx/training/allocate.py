@@ -21,6 +21,8 @@ from crespr_onnx.layout import ChannelGraph, IntArray
 _CONVOLVED_WIDTH = 8
 """Fewest channels per cluster of a group that a convolution reads or writes: grouped convolutions
 with narrower groups run slower than dense ones of the same size."""
+_DEPTHWISE_UNIT = 4
+"""Depthwise convolutions of other numbers of channels run several times slower in ONNX Runtime."""
 _STEPS_PER_GROUP = 128
 _TINY = 1e-12
 
@@ -121,8 +123,20 @@ def allocate(graph: ChannelGraph, clusters: int, ratio: float) -> Allocation:
             if rise < lowest:
                 best, lowest = int(g), rise
         widths[best] -= _step(graph, counts, widths, least, best)
-    _refill(graph, counts, costs, price, widths, budget)
+    units = _units(graph, counts)
+    widths -= np.where(free & (widths > units), widths % units, 0)
+    _refill(graph, counts, units, costs, price, widths, budget)
     return Allocation(counts, widths, costs.total(widths))
+
+
+def _units(graph: ChannelGraph, counts: IntArray) -> IntArray:
+    """What the width of each group should be a multiple of, if it is that wide; shape [groups]."""
+    units = counts.copy()
+    for name in graph.depthwise:
+        for axis in graph.constants.get(name, ()):
+            groups = graph.groups_on(axis.channels)
+            units[groups] = np.lcm(counts[groups], _DEPTHWISE_UNIT)
+    return units
 
 
 def _step(graph: ChannelGraph, counts: IntArray, widths: IntArray, least: IntArray, g: int) -> int:
@@ -134,26 +148,27 @@ def _step(graph: ChannelGraph, counts: IntArray, widths: IntArray, least: IntArr
 def _refill(
     graph: ChannelGraph,
     counts: IntArray,
+    units: IntArray,
     costs: "_Costs",
     price: "_Price",
     widths: IntArray,
     budget: int,
 ) -> None:
-    """Spends what the last step down left over."""
+    """Spends what is left over, in whole units where a group is that wide."""
     while True:
         best, best_gain = -1, 0.0
         left = budget - costs.total(widths)
         for g, group in enumerate(graph.groups):
-            k = int(counts[g])
-            if group.frozen is not None or widths[g] + k > len(group.channels):
+            step = int(units[g] if widths[g] >= units[g] else counts[g])
+            if group.frozen is not None or widths[g] + step > len(group.channels):
                 continue
-            extra = -costs.change(widths, g, k)
-            gain = -price.rise(g, int(widths[g]), k) / max(extra, _TINY)
+            extra = -costs.change(widths, g, step)
+            gain = -price.rise(g, int(widths[g]), step) / max(extra, _TINY)
             if extra <= left and gain > best_gain:
                 best, best_gain = g, gain
         if best < 0:
             return
-        widths[best] += counts[best]
+        widths[best] += units[best] if widths[best] >= units[best] else counts[best]
 
 
 class _Price:

@@ -208,3 +208,24 @@ def test_widths_fall_steadily_with_the_ratio() -> None:
     weights = [allocate(graph, 2, ratio).weights for ratio in np.linspace(0.3, 0.9, 25)]
     assert all(low >= high for low, high in pairwise(weights))
     assert len(set(weights)) > 15
+
+
+def with_depthwise(graph: ChannelGraph) -> ChannelGraph:
+    """The same with a depthwise convolution on its second group."""
+    kernel = (ChannelAxis(0, graph.groups[1].channels),)
+    return replace(graph, constants={"kernel": kernel}, depthwise=frozenset({"kernel"}))
+
+
+@pytest.mark.parametrize("clusters", [1, 2])
+@pytest.mark.parametrize("ratio", [0.3, 0.5, 0.7, 0.9])
+def test_depthwise_groups_keep_whole_vectors(clusters: int, ratio: float) -> None:
+    graph = chain([8, 64, 64, 10])
+    plain, found = (allocate(g, clusters, ratio) for g in (graph, with_depthwise(graph)))
+    assert found.widths[1] % 4 == 0
+    assert found.weights <= budget(graph, ratio)
+    assert abs(int(found.widths[1]) - int(plain.widths[1])) <= 8
+
+
+def test_depthwise_groups_may_be_narrower_than_a_vector() -> None:
+    graph = with_depthwise(chain([8, 64, 64, 10]))
+    assert allocate(graph, 1, max_ratio(graph)).widths[1] == 1

@@ -81,9 +81,12 @@ def _depthwise(node: ir.Node, tracker: ChannelTracker) -> None:
     bias = optional_input(node, 2)
     if bias is not None and not is_constant(bias):
         raise NotUnderstoodError("its bias is not a constant")
-    for value in (node.inputs[1], bias):
+    weight = node.inputs[1]
+    assert weight is not None
+    for value in (weight, bias):
         if value is not None:
             tracker.bind_constant(value, 0, axis.channels)
+    tracker.add_depthwise(weight)
     tracker.set_axis(node.outputs[0], 1, axis.channels)
 
 
