@@ -134,7 +134,7 @@ def save(folder: Path, made: ModelProto) -> Path:
     return path
 
 
-@pytest.mark.parametrize("make", (*ODD, constant_output))
+@pytest.mark.parametrize("make", [*ODD, constant_output])
 def test_the_working_copy_computes_the_same(tmp_path: Path, make: Callable[[], ModelProto]) -> None:
     path = save(tmp_path, make())
     for batch in (1, 3):

@@ -14,6 +14,7 @@ from crespr_onnx.graph.load import LoadedModel, errors_of, load_model
 from crespr_onnx.graph.session import make_session, run
 from crespr_onnx.graph.signature import signature_of
 from crespr_onnx.layout import ChannelGraph
+from crespr_onnx.passes.explicit_pads import ExplicitPads
 from crespr_onnx.passes.fix_reshape_targets import FixReshapeTargets
 from crespr_onnx.passes.fold_constants import FoldConstants
 from crespr_onnx.passes.fold_weight_views import FoldWeightViews
@@ -98,7 +99,7 @@ def _write_plainly(model: ir.Model) -> None:
     # The shape behind one reshape may be what the target of the next is computed from.
     while FixReshapeTargets()(model).modified:
         infer_shapes(model)
-    for graph_pass in (FoldWeightViews(), ResizeInSpace(), ShuffleToGather()):
+    for graph_pass in (FoldWeightViews(), ResizeInSpace(), ShuffleToGather(), ExplicitPads()):
         if graph_pass(model).modified:
             infer_shapes(model)
 
