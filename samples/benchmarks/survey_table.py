@@ -3,10 +3,10 @@
 from collections import defaultdict
 from typing import Any
 
-STAGES = ("inspect", "import", "parity", "write_back", "compress")
+STAGES = ("inspect", "import", "parity", "write_back", "compress", "branches")
 HEADER = (
     "model", "opset", "nodes", "weights", "clusterable", "attainable", "inspect", "import",
-    "parity", "write-back", "compress",
+    "parity", "write-back", "compress", "2 branches",
 )  # fmt: skip
 
 
@@ -69,6 +69,11 @@ def row(record: dict[str, Any]) -> list[str]:
         result = record.get(stage, {})
         cells += [f"{result['worst']:.0e}" if result.get("status") == "ok" else word(result)]
     cells += [f"{made['physical']:.3f}" if made.get("status") == "ok" else word(made)]
+    made = record.get("branches", {})
+    if made.get("status") == "ok":
+        cells += [f"{made['physical']:.3f}" if "physical" in made else "no room"]
+    else:
+        cells += [word(made)]
     return cells
 
 
