@@ -58,7 +58,9 @@ def fine_tune(
         AccuracyGateError: if the loss is no longer a number, which nothing recovers from.
     """
     # Narrow convolutions train up to twice as fast on a CPU with the channels innermost.
-    module.to(memory_format=torch.channels_last)
+    # Only four axes can be: a volume's five make PyTorch refuse the module.
+    if all(tensor.dim() != 5 for tensor in (*module.parameters(), *module.buffers())):
+        module.to(memory_format=torch.channels_last)
     optimizer = _optimizer(module, settings)
     done_epochs = checkpoint.load(module, optimizer) if checkpoint is not None else 0
     per_epoch = lesson.steps(settings.batch_size)

@@ -7,11 +7,12 @@ import onnx
 import onnx_ir as ir
 import pytest
 import torch
-from training_models import array, normal, parse
+from training_models import array, lesson_for, normal, parse
 
 from crespr_onnx.errors import ModelError
 from crespr_onnx.graph.session import run
 from crespr_onnx.passes.fold_constants import FoldConstants
+from crespr_onnx.training.finetune import FineTuning, fine_tune
 from crespr_onnx.training.importer import ImportedModel, import_model
 
 torch.set_num_threads(1)
@@ -190,3 +191,16 @@ def test_bfloat16_weights_are_written_back() -> None:
     imported.write_back(model)
     np.testing.assert_array_equal(array(model, "w").astype(np.float32), [3, -4])
     assert model.graph.initializers["w"].const_value.dtype == ir.DataType.BFLOAT16
+
+
+def test_convolutions_over_volumes_train() -> None:
+    text = """g (float[N, 1, 2, 3, 3] x) => (float[N, 4] y) {
+        c = Conv (x, w)
+        y = Flatten (c)
+    }"""
+    model = parse(text, w=normal(0, 4, 1, 2, 3, 3))
+    imported, x = import_model(model), normal(1, 8, 1, 2, 3, 3)
+    before = imported.tensor("w").detach().clone()
+    lesson = lesson_for(model, x, np.arange(8) % 4)
+    fine_tune(imported.module, lesson, FineTuning(epochs=1, batch_size=4))
+    assert not torch.equal(imported.tensor("w"), before)

@@ -189,3 +189,16 @@ def _compress(x: Tensor, condition: Tensor, *, axis: int | None) -> Tensor:
 def compress(node: Node) -> Converted:
     """Compress, which picks slices by a condition."""
     return apply(node, _compress, axis=node.get("axis"))
+
+
+def _reverse_sequence(x: Tensor, lengths: Tensor, *, time_axis: int) -> Tensor:
+    batch_axis = 1 - time_axis
+    steps = torch.arange(x.shape[time_axis], device=x.device).unsqueeze(batch_axis)
+    counts = lengths.long().unsqueeze(time_axis)
+    index = torch.where(steps < counts, counts - 1 - steps, steps)
+    return x.gather(time_axis, index.reshape(*index.shape, *[1] * (x.dim() - 2)).expand_as(x))
+
+
+def reverse_sequence(node: Node) -> Converted:
+    """ReverseSequence, which reverses each sample within its length."""
+    return apply(node, _reverse_sequence, time_axis=node.get("time_axis", 0))

@@ -6,14 +6,17 @@ that what is trained is the initializer itself, and nothing has to be restored a
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch import Tensor
+from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence, pad_packed_sequence
 
 from crespr_onnx.training.converters.node import CannotConvertError, Converted, Node, apply
 
-Run = Callable[[Tensor, list[Tensor], list[Tensor]], tuple[Tensor, ...]]
-"""Runs one direction: (inputs [T, N, I], states [1, N, H], weights) -> (outputs, last states)."""
+Run = Callable[[Tensor, Tensor | None, list[Tensor], list[Tensor]], tuple[Tensor, ...]]
+"""Runs one direction: (inputs [T, N, I], lengths [N] or None for all of T, states [1, N, H],
+weights) -> (outputs [T, N, H], *last states)."""
 
 
 @dataclass(frozen=True)
@@ -45,36 +48,62 @@ def _reorder(rows: Tensor, gates: tuple[int, ...]) -> Tensor:
     return torch.cat([rows.chunk(len(gates))[gate] for gate in gates])
 
 
-def _lstm(x: Tensor, states: list[Tensor], weights: list[Tensor]) -> tuple[Tensor, ...]:
-    return torch.lstm(x, states, weights, True, 1, 0.0, False, False, False)
+def _layer(
+    cell: Callable[..., tuple[Tensor, ...]],
+    x: Tensor,
+    lengths: Tensor | None,
+    states: list[Tensor],
+    weights: list[Tensor],
+) -> tuple[Tensor, ...]:
+    """A layer of PyTorch; `cell` is torch.lstm or one of its like."""
+    rest = (weights, True, 1, 0.0, False, False)
+    if lengths is None:
+        return cell(x, states if len(states) > 1 else states[0], *rest, False)
+    packed = pack_padded_sequence(x, lengths.cpu(), enforce_sorted=False)
+    assert packed.sorted_indices is not None
+    assert packed.unsorted_indices is not None
+    starts = [state.index_select(1, packed.sorted_indices) for state in states]
+    data, *last = cell(
+        packed.data, packed.batch_sizes, starts if len(states) > 1 else starts[0], *rest
+    )
+    indices = (packed.sorted_indices, packed.unsorted_indices)
+    y, _ = pad_packed_sequence(
+        PackedSequence(data, packed.batch_sizes, *indices), total_length=len(x)
+    )
+    return y, *(state.index_select(1, packed.unsorted_indices) for state in last)
 
 
-def _gru(x: Tensor, states: list[Tensor], weights: list[Tensor]) -> tuple[Tensor, ...]:
-    return torch.gru(x, states[0], weights, True, 1, 0.0, False, False, False)
-
-
-def _rnn_tanh(x: Tensor, states: list[Tensor], weights: list[Tensor]) -> tuple[Tensor, ...]:
-    return torch.rnn_tanh(x, states[0], weights, True, 1, 0.0, False, False, False)
-
-
-def _rnn_relu(x: Tensor, states: list[Tensor], weights: list[Tensor]) -> tuple[Tensor, ...]:
-    return torch.rnn_relu(x, states[0], weights, True, 1, 0.0, False, False, False)
-
-
-def _gru_reset_first(x: Tensor, states: list[Tensor], weights: list[Tensor]) -> tuple[Tensor, ...]:
+def _gru_reset_first(
+    x: Tensor, lengths: Tensor | None, states: list[Tensor], weights: list[Tensor]
+) -> tuple[Tensor, ...]:
     """A GRU whose reset gate acts before the hidden weights do, which PyTorch does not have."""
     w, r, w_bias, r_bias = weights
     hidden = states[0][0]
     size = hidden.shape[-1]
     inputs = x @ w.T + w_bias
     outputs = []
-    for step in inputs:
+    for time, step in enumerate(inputs):
         gates = step[:, : 2 * size] + hidden @ r[: 2 * size].T + r_bias[: 2 * size]
         reset, update = gates.sigmoid().chunk(2, dim=1)
         new = step[:, 2 * size :] + (reset * hidden) @ r[2 * size :].T + r_bias[2 * size :]
-        hidden = (1 - update) * new.tanh() + update * hidden
-        outputs.append(hidden)
+        following = (1 - update) * new.tanh() + update * hidden
+        if lengths is None:
+            hidden = following
+            outputs.append(hidden)
+            continue
+        is_inside = (time < lengths)[:, None]
+        hidden = torch.where(is_inside, following, hidden)
+        outputs.append(torch.where(is_inside, following, 0.0))
     return torch.stack(outputs), hidden[None]
+
+
+def _reverse(x: Tensor, lengths: Tensor | None) -> Tensor:
+    """Reverses time, for each sample within its length."""
+    if lengths is None:
+        return x.flip(0)
+    time = torch.arange(len(x), device=x.device)[:, None]
+    index = torch.where(time < lengths, lengths - 1 - time, time)
+    return x.gather(0, index[..., None].expand_as(x))
 
 
 def _recurrent(
@@ -82,7 +111,7 @@ def _recurrent(
     w: Tensor,
     r: Tensor,
     bias: Tensor | None = None,
-    lengths: None = None,
+    lengths: Tensor | None = None,
     h: Tensor | None = None,
     c: Tensor | None = None,
     *,
@@ -100,6 +129,8 @@ def _recurrent(
     """
     if batch_first:
         x = x.transpose(0, 1)
+    if lengths is not None:
+        lengths = None if bool((lengths >= len(x)).all()) else lengths.long()
     results = []
     for i in range(w.shape[0]):
         backwards = direction == "reverse" or i == 1
@@ -111,8 +142,8 @@ def _recurrent(
                 starts.append((state.transpose(0, 1) if batch_first else state)[i : i + 1])
         both = x.new_zeros(2 * r.shape[1]) if bias is None else bias[i]
         weights = [_reorder(part, gates) for part in (w[i], r[i], *both.chunk(2))]
-        y, *last = run(x.flip(0) if backwards else x, starts, weights)
-        results.append((y.flip(0) if backwards else y, *(state[0] for state in last)))
+        y, *last = run(_reverse(x, lengths) if backwards else x, lengths, starts, weights)
+        results.append((_reverse(y, lengths) if backwards else y, *(s[0] for s in last)))
     y, *last = (torch.stack(parts) for parts in zip(*results, strict=True))
     if batch_first:
         return y.permute(2, 1, 0, 3), *(state.transpose(0, 1) for state in last)
@@ -123,8 +154,8 @@ def recurrent(node: Node) -> Converted:
     """LSTM, GRU and RNN of one or two directions.
 
     Raises:
-        CannotConvertError: for peepholes, clipping, coupled gates, lengths that differ within a
-            batch, or activations besides PyTorch's.
+        CannotConvertError: for peepholes, clipping, coupled gates, or activations besides
+            PyTorch's.
     """
     kind = _KINDS[node.op]
     if node.has(7):
@@ -133,34 +164,22 @@ def recurrent(node: Node) -> Converted:
         raise CannotConvertError("its clip has no PyTorch counterpart")
     if node.get("input_forget", 0):
         raise CannotConvertError("its input_forget=1 has no PyTorch counterpart")
-    _require_full_lengths(node)
     direction = node.get("direction", "forward")
     activations = _activations(node, kind, 2 if direction == "bidirectional" else 1)
     runs: Mapping[str, Run] = {
-        "LSTM": _lstm,
-        "GRU": _gru if node.get("linear_before_reset", 0) else _gru_reset_first,
-        "RNN": _rnn_relu if activations == ("relu",) else _rnn_tanh,
+        "LSTM": partial(_layer, torch.lstm),
+        "GRU": partial(_layer, torch.gru) if node.get("linear_before_reset") else _gru_reset_first,
+        "RNN": partial(_layer, torch.rnn_relu if activations == ("relu",) else torch.rnn_tanh),
     }
     return apply(
         node,
         _recurrent,
-        given={4: None},
         run=runs[node.op],
         gates=kind.gates,
         states=kind.states,
         direction=direction,
         batch_first=bool(node.get("layout", 0)),
     )
-
-
-def _require_full_lengths(node: Node) -> None:
-    if not node.has(4):
-        return
-    lengths = node.constant(4)
-    shape = node.shape(0)
-    steps = shape[1 if node.get("layout", 0) else 0] if shape else None
-    if lengths is None or steps is None or bool((lengths != steps).any()):
-        raise CannotConvertError("its sequence_lens may be shorter than the input")
 
 
 def _activations(node: Node, kind: _Kind, directions: int) -> tuple[str, ...]:

@@ -98,6 +98,7 @@ _OWN: Mapping[str, tuple[Converter, tuple[int, ...]]] = {
     "ReduceSumSquare": (reduce.reduce, (1, 11, 13, 18)),
     "Reshape": (shapes.reshape, (5, 13, 14, *_TYPES_ADDED)),
     "Resize": (resize.resize, (10, 11, 13, 18, 19)),
+    "ReverseSequence": (indexing.reverse_sequence, (10, 28)),
     "Scatter": (indexing.scatter_elements, (9, 11)),
     "ScatterElements": (indexing.scatter_elements, (11, 13, 16, 18)),
     "ScatterND": (indexing.scatter_nd, (11, 13, 16, 18)),

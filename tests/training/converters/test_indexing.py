@@ -135,3 +135,10 @@ def test_non_zero(opset: int) -> None:
 def test_compress(axis: int | None) -> None:
     keep = np.array([True, False, True])
     check("Compress", normal(3, 3), keep, opset=11, **({} if axis is None else {"axis": axis}))
+
+
+@pytest.mark.parametrize("time_axis", [0, 1])
+def test_reverse_sequence(time_axis: int) -> None:
+    x, axes = normal(4, 4, 3), {"time_axis": time_axis, "batch_axis": 1 - time_axis}
+    for fed in ((0,), (0, 1)):
+        check("ReverseSequence", x, ints(4, 1, 2, 3), opset=10, fed=fed, **axes)
