@@ -63,6 +63,8 @@ def attention(node: Node) -> Converted:
     """
     if any(node.has(i) for i in (4, 5, 6)) or any(node.has_output(i) for i in (1, 2, 3)):
         raise CannotConvertError("its cache or its output of scores has no PyTorch counterpart")
+    if any(node.get(f, -1) != -1 for f in ("left_window_size", "right_window_size")):
+        raise CannotConvertError("its sliding window has no PyTorch counterpart")
     return apply(
         node,
         _attention,

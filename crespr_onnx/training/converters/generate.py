@@ -45,7 +45,10 @@ def constant(node: Node) -> Converted:
 def _range(start: Tensor, limit: Tensor, delta: Tensor) -> Tensor:
     first, last, step = (x.reshape(()) for x in (start, limit, delta))
     count = max(math.ceil((last.item() - first.item()) / step.item()), 0)
-    return first + torch.arange(count, device=start.device).to(start.dtype) * step
+    # Half precision cannot count far, so it is float32 that counts.
+    dtype = torch.float32 if start.dtype in (torch.float16, torch.bfloat16) else start.dtype
+    steps = torch.arange(count, device=start.device).to(dtype)
+    return (first.to(dtype) + steps * step.to(dtype)).to(start.dtype)
 
 
 def range_(node: Node) -> Converted:

@@ -40,3 +40,8 @@ def test_a_cache_is_refused() -> None:
     past = normal(2, 2, 3, SIZE)
     reason = refusal("Attention", *operands(2, 2, False), None, past, past, opset=23)
     assert reason == "its cache or its output of scores has no PyTorch counterpart"
+
+
+def test_a_sliding_window_is_refused() -> None:
+    reason = refusal("Attention", *operands(2, 2, False), opset=25, left_window_size=2)
+    assert reason == "its sliding window has no PyTorch counterpart"

@@ -1,15 +1,44 @@
 """The table of converters against the definitions of the operators."""
 
+import inspect
+
 import onnx
 import pytest
 from onnx2torch.node_converters.registry import get_converter
 
+from crespr_onnx.training.converters import windows
 from crespr_onnx.training.converters.node import CannotConvertError
 from crespr_onnx.training.converters.table import ALIASES, CONVERTERS, find_converter
 
 SCHEMAS = {
     (s.name, s.since_version): s for s in onnx.defs.get_all_schemas_with_history() if s.domain == ""
 }
+UNREAD = {
+    ("Attention", "qk_matmul_output_mode"): "the output that it concerns is refused",
+    ("Attention", "softmax_precision"): "models are of float32, which it asks for",
+    ("BatchNormalization", "momentum"): "of training, which ONNX Runtime does not do either",
+    ("Cast", "round_mode"): "concerns 8-bit floats, to which a cast is refused",
+    ("Cast", "saturate"): "concerns 8-bit floats, to which a cast is refused",
+    ("CastLike", "round_mode"): "concerns 8-bit floats, which cannot be a tensor here",
+    ("CastLike", "saturate"): "concerns 8-bit floats, which cannot be a tensor here",
+    ("Dropout", "ratio"): "nothing is dropped",
+    ("Dropout", "seed"): "nothing is dropped",
+    ("GRU", "activation_alpha"): "activations that take it are refused",
+    ("GRU", "activation_beta"): "activations that take it are refused",
+    ("GRU", "hidden_size"): "the weights have it",
+    ("LSTM", "activation_alpha"): "activations that take it are refused",
+    ("LSTM", "activation_beta"): "activations that take it are refused",
+    ("LSTM", "hidden_size"): "the weights have it",
+    ("MaxPool", "storage_order"): "the output that it concerns is refused",
+    ("RNN", "activation_alpha"): "activations that take it are refused",
+    ("RNN", "activation_beta"): "activations that take it are refused",
+    ("RNN", "hidden_size"): "the weights have it",
+    ("Range", "stash_type"): "float32, its only useful value, is what counts",
+    ("ReverseSequence", "batch_axis"): "it is the axis that time_axis is not",
+    ("Resize", "extrapolation_value"): "the coordinate transformation that it concerns is refused",
+    ("TopK", "sorted"): "what is not sorted may come in any order",
+}
+"""Attributes that no converter reads, and why."""
 NEWEST = onnx.defs.onnx_opset_version()
 
 
@@ -55,6 +84,19 @@ def test_no_version_of_a_known_operator_is_missing() -> None:
             except CannotConvertError:
                 missing.add((name, max(versions)))
     assert missing == set()
+
+
+def test_every_attribute_is_read() -> None:
+    """None is ignored for want of attention when an operator gets a new version."""
+    shared = inspect.getsource(windows)
+    unread = {
+        (operator, name)
+        for (operator, version), converter in CONVERTERS.items()
+        for name in SCHEMAS[operator, version].attributes
+        if operator != "Constant"
+        and f'"{name}"' not in inspect.getsource(inspect.getmodule(converter)) + shared
+    }
+    assert unread == UNREAD.keys()
 
 
 @pytest.mark.parametrize(
