@@ -144,7 +144,9 @@ def _cost(node: ir.Node, shapes: dict[str, tuple[int, ...]]) -> NodeCost:
 def _macs(node: ir.Node, shapes: dict[str, tuple[int, ...]]) -> int | None:
     data, weight = (shapes.get(v.name or "") if v is not None else None for v in node.inputs[:2])
     out = shapes.get(node.outputs[0].name or "")
-    if data is None or weight is None or out is None:
+    # Inference does not notice a rank that an operator refuses when it runs.
+    least = 2 if node.op_type == "Gemm" else 1
+    if not data or len(data) < least or weight is None or out is None:
         return None
     match node.op_type:
         case "Conv":  # weight [out, in/group, *kernel]: each output element reads one filter

@@ -60,7 +60,7 @@ def read_external(tensor: onnx.TensorProto, folder: Path, nbytes: int) -> None:
     with file.open("rb") as opened:
         opened.seek(offset)
         tensor.raw_data = opened.read(nbytes)
-    tensor.data_location = onnx.TensorProto.DEFAULT
+    tensor.ClearField("data_location")
     del tensor.external_data[:]
 
 

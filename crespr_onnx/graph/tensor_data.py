@@ -70,9 +70,12 @@ def take_tensors(model: onnx.ModelProto, folder: Path, large: int = LARGE) -> Te
     taken = {}
     kept = []
     inputs = {value.name: value for value in model.graph.input}
+    outputs = {value.name for value in model.graph.output}
     for tensor in model.graph.initializer:
         nbytes = _nbytes(tensor)
-        if nbytes < large or _data_type(tensor).bitwidth < 8 or not tensor.name:
+        # A declared output would hide the true shape of an input of the same name.
+        stays = not tensor.name or tensor.name in outputs or _data_type(tensor).bitwidth < 8
+        if stays or nbytes < large:
             kept.append(tensor)
             continue
         taken[tensor.name] = _apart(tensor, folder, nbytes)

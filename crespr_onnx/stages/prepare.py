@@ -14,6 +14,7 @@ from crespr_onnx.graph.load import LoadedModel, errors_of, load_model
 from crespr_onnx.graph.session import make_session, run
 from crespr_onnx.graph.signature import signature_of
 from crespr_onnx.layout import ChannelGraph
+from crespr_onnx.passes.check_operands import check_operands
 from crespr_onnx.passes.explicit_pads import ExplicitPads
 from crespr_onnx.passes.fix_reshape_targets import FixReshapeTargets
 from crespr_onnx.passes.fold_constants import FoldConstants
@@ -57,8 +58,10 @@ def analyse_model(path: Path) -> Prepared:
     with errors_of(path):
         model = loaded.model.clone(deep_copy=True)
         _fix_constants(model)
-        _write_plainly(model)
         check_imported(model)
+        check_operands(model)
+        _write_plainly(model)
+        check_operands(model)
         graph, obstacles = find_channels(model)
         if InsertGathers(graph)(model).modified:
             infer_shapes(model)

@@ -1,0 +1,68 @@
+"""Refuses weights that do not fit what they are applied to, which shape inference lets pass."""
+
+from collections.abc import Iterator
+
+import onnx_ir as ir
+
+from crespr_onnx.errors import ModelError
+from crespr_onnx.passes.surgery import constant, input_at, opset
+
+
+def check_operands(model: ir.Model) -> None:
+    """Compares the channels of convolutions and normalisations with their parameters.
+
+    Where the number of channels is not known nothing is checked.
+
+    Raises:
+        ModelError: naming the first node that cannot run, its operator and opset.
+    """
+    for node in model.graph:
+        data = input_at(node, 0)
+        if node.domain != "" or node.op_type not in _CHANNEL_PARAMETERS or data is None:
+            continue
+        channels = data.shape[1] if data.shape is not None and len(data.shape) > 1 else None
+        if not isinstance(channels, int):
+            continue
+        for what, expected, found in _comparisons(node, channels):
+            if expected != found:
+                raise ModelError(
+                    f"node {node.name!r} ({node.op_type} of opset {opset(model)}) cannot run: "
+                    f"{what} should be {expected} and is {found}; export the model again"
+                )
+
+
+# Inputs with one number per channel; of a convolution that is its bias, per output channel.
+_CHANNEL_PARAMETERS = {
+    "BatchNormalization": (1, 2, 3, 4),
+    "Conv": (2,),
+    "ConvTranspose": (2,),
+    "InstanceNormalization": (1, 2),
+}
+
+
+def _comparisons(node: ir.Node, channels: int) -> Iterator[tuple[str, object, object]]:
+    """What to compare: its name, what it should be, what it is."""
+    if "Conv" in node.op_type:
+        weight = constant(input_at(node, 1))
+        group = node.attributes.get_int("group", 1)
+        if weight is None:
+            return
+        yield "the rank of its weight", len(_dims(input_at(node, 0))), weight.ndim
+        yield "the number of groups", max(1, group), group
+        per_group, rest = divmod(channels, group)
+        yield f"the rest of {channels} input channels in {group} groups", 0, rest
+        if node.op_type == "Conv":
+            yield "the second axis of its weight", per_group, weight.shape[1]
+            yield f"the rest of its output channels in {group} groups", 0, weight.shape[0] % group
+            channels = weight.shape[0]
+        else:
+            yield "the first axis of its weight", channels, weight.shape[0]
+            channels = weight.shape[1] * group
+    for position in _CHANNEL_PARAMETERS[node.op_type]:
+        parameter = constant(input_at(node, position))
+        if parameter is not None:
+            yield f"the shape of input {position}", (channels,), parameter.shape
+
+
+def _dims(value: ir.Value | None) -> tuple[object, ...]:
+    return () if value is None or value.shape is None else tuple(value.shape)
