@@ -10,7 +10,7 @@ from onnx_ir.passes.common import ShapeInferencePass
 from crespr_onnx.errors import ModelError, VerificationError
 from crespr_onnx.passes.batched_matmul import match_blocks
 from crespr_onnx.passes.fold_batchnorm import foldable_layer
-from crespr_onnx.passes.surgery import CLUSTERS, constant, input_at, is_op
+from crespr_onnx.passes.surgery import CLUSTERS, constant, input_at, is_op, opset
 
 _GRAPHS = (ir.AttributeType.GRAPH, ir.AttributeType.GRAPHS)
 # Inputs that say what shape comes out: compilers want them known.
@@ -55,8 +55,9 @@ def check_imported(model: ir.Model) -> None:
             raise ModelError(f"{_called(node)} should be an initializer: fold constants first.")
         if any(attribute.type in _GRAPHS for attribute in node.attributes.values()):
             raise ModelError(
-                f"{_called(node)} is control flow: its condition is computed while the model runs; "
-                "export the model with the branch or the number of steps fixed."
+                f"{_called(node)} of opset {opset(model)} is control flow: its condition is computed "
+                "while the model runs; export the model with the branch or the number of steps "
+                "fixed."
             )
         if is_op(node, "BatchNormalization", "Dropout") and _in_training(node):
             raise ModelError(
