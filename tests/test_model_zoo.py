@@ -99,9 +99,7 @@ def zoo(origin: str, folder: Path) -> Iterator[Path]:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("origin", ["built", *model_zoo.OPSETS])
-def test_the_whole_zoo(origin: str, tmp_path: Path, request: pytest.FixtureRequest) -> None:
-    if "slow" not in request.config.getoption("markexpr"):
-        pytest.skip("takes minutes; run with -m slow")
+def test_the_whole_zoo(origin: str, tmp_path: Path) -> None:
     records = [outcome(path) for path in zoo(origin, tmp_path)]
     assert len(records) >= len(model_zoo.BUILT)
     failed = {
