@@ -55,9 +55,9 @@ def check_imported(model: ir.Model) -> None:
             raise ModelError(f"{_called(node)} should be an initializer: fold constants first.")
         if any(attribute.type in _GRAPHS for attribute in node.attributes.values()):
             raise ModelError(
-                f"{_called(node)} of opset {opset(model)} is control flow: its condition is computed "
-                "while the model runs; export the model with the branch or the number of steps "
-                "fixed."
+                f"{_called(node)} of opset {opset(model)} is control flow: its condition is "
+                "computed while the model runs; export the model with the branch or the number "
+                "of steps fixed."
             )
         if is_op(node, "BatchNormalization", "Dropout") and _in_training(node):
             raise ModelError(
