@@ -54,13 +54,14 @@ def _conv_transpose(
     cuts = []
     for axis in range(rank):
         if wanted:
-            total = whole.shape[2 + axis] + output_padding[axis] - wanted[axis]
-            half = int(total / 2)
+            # What is missing is added at the end, as in ONNX Runtime.
+            total = max(whole.shape[2 + axis] + output_padding[axis] - wanted[axis], 0)
             upper = windows.auto_pad == "SAME_UPPER"
-            before, after = (half, total - half) if upper else (total - half, half)
+            before = total // 2 if upper else total - total // 2
+            cuts.append((-before, wanted[axis] + before - whole.shape[2 + axis]))
         else:
             before, after = windows.padding_given[axis]
-        cuts.append((-before, output_padding[axis] - after))
+            cuts.append((-before, output_padding[axis] - after))
     result = pad_constant(whole, [(0, 0), (0, 0), *cuts], 0.0)
     return result if bias is None else result + bias.reshape(-1, *[1] * rank)
 

@@ -143,6 +143,27 @@ def shrink(node: Node) -> Converted:
     return apply(node, _shrink, threshold=node.get("lambd", 0.5), bias=node.get("bias", 0.0))
 
 
+def _is_inf(x: Tensor, *, positive: bool, negative: bool) -> Tensor:
+    found = torch.isposinf(x) if positive else torch.zeros_like(x, dtype=torch.bool)
+    return found | torch.isneginf(x) if negative else found
+
+
+def is_inf(node: Node) -> Converted:
+    """IsInf of one sign or both."""
+    positive = bool(node.get("detect_positive", 1))
+    negative = bool(node.get("detect_negative", 1))
+    return apply(node, _is_inf, positive=positive, negative=negative)
+
+
+def _pow(x: Tensor, exponent: Tensor) -> Tensor:
+    return torch.pow(x, exponent).to(x.dtype)
+
+
+def pow_(node: Node) -> Converted:
+    """Pow, whose result has the type of the base."""
+    return apply(node, _pow)
+
+
 def _mod(x: Tensor, y: Tensor, *, truncate: bool) -> Tensor:
     return torch.fmod(x, y) if truncate else torch.remainder(x, y)
 

@@ -104,12 +104,14 @@ def depth_to_space(node: Node) -> Converted:
     return apply(node, _depth_to_space, block=node.get("blocksize"), depth_first=mode == "DCR")
 
 
-def _space_to_depth(x: Tensor, *, block: int) -> Tensor:
+def _space_to_depth(x: Tensor, *, block: int, depth_first: bool) -> Tensor:
     n, c, h, w = x.shape
-    x = x.reshape(n, c, h // block, block, w // block, block).permute(0, 3, 5, 1, 2, 4)
+    x = x.reshape(n, c, h // block, block, w // block, block)
+    x = x.permute(0, 3, 5, 1, 2, 4) if depth_first else x.permute(0, 1, 3, 5, 2, 4)
     return x.reshape(n, c * block**2, h // block, w // block)
 
 
 def space_to_depth(node: Node) -> Converted:
-    """SpaceToDepth."""
-    return apply(node, _space_to_depth, block=node.get("blocksize"))
+    """SpaceToDepth, from version 28 on in both orders."""
+    mode = node.get("mode", "DCR")
+    return apply(node, _space_to_depth, block=node.get("blocksize"), depth_first=mode == "DCR")

@@ -71,7 +71,7 @@ def test_conv_transpose(data: st.DataObject) -> None:
     elif kind == "shape":
         extents = [(kernel - 1) * d + 1 for d in attributes.get("dilations", [1] * rank)]
         attributes["output_shape"] = [
-            (n - 1) * s + e - data.draw(st.integers(0, 2))
+            (n - 1) * s + e - data.draw(st.integers(1 - s, 2))
             for n, s, e in zip(sizes(rank), strides, extents, strict=True)
         ]
     elif kind != "plain":

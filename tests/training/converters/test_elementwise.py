@@ -96,6 +96,7 @@ def test_pow(opset: int) -> None:
 
 def test_pow_of_mixed_types() -> None:
     check("Pow", normal(2, 3), np.array(2, np.int64), opset=15)
+    check("Pow", np.array([1, 2, 3]), np.array([4, 5, 6], np.float32), opset=15)
 
 
 @pytest.mark.parametrize(("operator", "opset"), cases("Max", "Mean", "Min", "Sum"))
@@ -217,6 +218,13 @@ HALF = [
 def test_half_precision(operator: str, count: int) -> None:
     arrays = [normal(3, 3, seed=i, dtype="float16") for i in range(count)]
     check(operator, *arrays, opset=17, tolerance=3e-3, gradients=False)
+
+
+@pytest.mark.parametrize("signs", [(1, 0), (0, 1), (0, 0), (1, 1)])
+@pytest.mark.parametrize("opset", opsets_of("IsInf"))
+def test_infinities_of_one_sign(signs: tuple[int, int], opset: int) -> None:
+    x = np.array([1, np.inf, -np.inf, np.nan], np.float32)
+    check("IsInf", x, opset=opset, detect_positive=signs[0], detect_negative=signs[1])
 
 
 @pytest.mark.parametrize("opset", opsets_of("Where"))

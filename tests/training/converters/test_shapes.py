@@ -1,8 +1,13 @@
 """Operators that change or read shapes."""
 
 import numpy as np
+import onnx
+import onnx_ir as ir
 import pytest
-from converter_checks import check, ints, normal
+import torch
+from converter_checks import check, ints, node_model, normal
+
+from crespr_onnx.training.importer import import_model
 
 EVERY_RESHAPE = (7, 13, 14, 19, 21, 23, 24)
 
@@ -92,6 +97,17 @@ def test_depth_to_space_and_back(opset: int) -> None:
     for mode in modes:
         check("DepthToSpace", normal(2, 8, 3, 2), opset=opset, blocksize=2, **mode)
     check("SpaceToDepth", normal(2, 2, 4, 6), opset=opset, blocksize=2)
+
+
+def test_space_to_depth_in_the_other_order() -> None:
+    """New in opset 28, which ONNX Runtime does not have; it undoes DepthToSpace."""
+    x, more = normal(2, 8, 3, 2), {"blocksize": 2, "mode": "CRD"}
+    back = onnx.helper.make_node("SpaceToDepth", ["out0"], ["y"], **more)
+    model = node_model("DepthToSpace", [x], 28, **more)
+    model.graph.node.append(back)
+    model.graph.output[0].name = "y"
+    found = import_model(ir.from_proto(model)).module(torch.from_numpy(x))
+    np.testing.assert_array_equal(found.numpy(), x)
 
 
 @pytest.mark.parametrize("opset", [7, 11, 13])
