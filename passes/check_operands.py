@@ -18,7 +18,11 @@ def check_operands(model: ir.Model) -> None:
     """
     for node in model.graph:
         data = input_at(node, 0)
-        if node.domain != "" or node.op_type not in _CHANNEL_PARAMETERS or data is None:
+        if node.domain != "" or data is None:
+            continue
+        if node.op_type == "PRelu":
+            _check_slope(model, node)
+        if node.op_type not in _CHANNEL_PARAMETERS:
             continue
         channels = data.shape[1] if data.shape is not None and len(data.shape) > 1 else None
         if not isinstance(channels, int):
@@ -26,9 +30,29 @@ def check_operands(model: ir.Model) -> None:
         for what, expected, found in _comparisons(node, channels):
             if expected != found:
                 raise ModelError(
-                    f"node {node.name!r} ({node.op_type} of opset {opset(model)}) cannot run: "
-                    f"{what} should be {expected} and is {found}; export the model again"
+                    f"{_called(model, node)} cannot run: {what} should be {expected} and is "
+                    f"{found}; export the model again"
                 )
+
+
+def _check_slope(model: ir.Model, node: ir.Node) -> None:
+    """The slope is broadcast to the data, never the other way round."""
+    data, slope = (_dims(input_at(node, i)) for i in range(2))
+    pairs = zip(reversed(data), reversed(slope), strict=False)
+    fits = all(s in (1, d) for d, s in pairs if isinstance(d, int) and isinstance(s, int))
+    if data and (len(slope) > len(data) or not fits):
+        raise ModelError(
+            f"{_called(model, node)} cannot run: its slope of shape {_text(slope)} does not "
+            f"broadcast to its input of shape {_text(data)}; export the model again"
+        )
+
+
+def _called(model: ir.Model, node: ir.Node) -> str:
+    return f"node {node.name!r} ({node.op_type} of opset {opset(model)})"
+
+
+def _text(dims: tuple[object, ...]) -> str:
+    return f"[{', '.join(map(str, dims))}]"
 
 
 # Inputs with one number per channel; of a convolution that is its bias, per output channel.

@@ -22,6 +22,8 @@ def model(node: str, **shapes: tuple[int, ...]) -> ir.Model:
         ("ConvTranspose<group = 2>(x, w, b)", {"w": (4, 3, 3, 3), "b": (6,)}),
         ("BatchNormalization(x, a, b, c, d)", {"a": (4,), "b": (4,), "c": (4,), "d": (4,)}),
         ("InstanceNormalization(x, a, b)", {"a": (4,), "b": (4,)}),
+        ("PRelu(x, w)", {"w": (4, 1, 1)}),
+        ("PRelu(x, w)", {"w": (1,)}),
         ("Relu(x)", {}),
     ],
 )
@@ -79,3 +81,13 @@ def test_refuses_no_groups_and_wrong_parameters() -> None:
     broken.graph.initializers["c"].const_value = ir.tensor(normal(0, 5), name="c")
     with pytest.raises(ModelError, match=r"the shape of input 3 should be \(4,\) and is \(5,\)"):
         check_operands(broken)
+
+
+@pytest.mark.parametrize("shape", [(8, 1, 1), (1, 1, 4, 6, 6), (5,)])
+def test_refuses_a_slope_that_does_not_broadcast(shape: tuple[int, ...]) -> None:
+    sound = model("PRelu(x, w)", w=(4, 1, 1))
+    slope = sound.graph.initializers["w"]
+    slope.const_value, slope.shape = ir.tensor(normal(0, *shape), name="w"), ir.Shape(shape)
+    match = r"node 'prelu_0' \(PRelu of opset 17\) cannot run: its slope of shape \[.*\] does not"
+    with pytest.raises(ModelError, match=match):
+        check_operands(sound)
