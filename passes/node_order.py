@@ -14,7 +14,7 @@ from crespr_onnx.passes.surgery import remove_dead, take_over
 Order = Callable[[IntArray], IntArray]
 """Channel ids of an axis -> the old positions that remain, in their new order."""
 
-_RESHAPING = ("Flatten", "Reshape", "Squeeze", "Unsqueeze")
+_RESHAPING = ("Flatten", "Reshape")
 
 
 def moved_positions(graph: ChannelGraph, name: str, order: Order) -> IntArray:

@@ -108,8 +108,12 @@ def _write_plainly(model: ir.Model) -> None:
 
 
 def infer_shapes(model: ir.Model) -> None:
-    """Fills in the shapes of all values, in place."""
+    """Fills in the shapes of all values, in place; outputs keep what they declare."""
+    declared = [value.shape for value in model.graph.outputs]
     ShapeInferencePass(check_type=False, strict_mode=False, data_prop=True)(model)
+    for value, shape in zip(model.graph.outputs, declared, strict=True):
+        if shape is not None:
+            value.shape = shape
 
 
 @dataclass(frozen=True, eq=False)

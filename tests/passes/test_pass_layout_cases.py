@@ -44,6 +44,21 @@ CASES = {
         },
         {"a": ODD, "e": EVEN},
     ),
+    "query, key and value of one projection": (
+        """g (float[N, 5, 6] x) => (float[N, 5, 2] y) {
+            a = MatMul(x, w) h = Reshape(a, s) t = Transpose<perm = [2, 0, 3, 1, 4]>(h)
+            i, j, k = Split<axis = 0>(t, ones)
+            q = Squeeze(i, zero) r = Squeeze(j, zero) v = Squeeze(k, zero)
+            kt = Transpose<perm = [0, 1, 3, 2]>(r) m = MatMul(q, kt) n = Softmax(m)
+            o = MatMul(n, v) back = Transpose<perm = [0, 2, 1, 3]>(o) c = Reshape(back, whole)
+            y = MatMul(c, u)
+        }""",
+        {
+            "w": (6, 36), "s": np.array([0, 5, 3, 4, 3]), "ones": np.array([1, 1, 1]),
+            "zero": np.array([0]), "whole": np.array([0, 5, 12]), "u": (12, 2),
+        },
+        {"a": [0, -1, 0, -1]},
+    ),
     "a list that shows channels twice": (
         """g (float[N, 3] x) => (float[N, 2] y) {
             a = Gemm(x, w) b = Gather<axis = 1>(a, k) y = Gemm(b, u)
