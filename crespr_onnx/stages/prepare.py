@@ -17,6 +17,7 @@ from crespr_onnx.layout import ChannelGraph
 from crespr_onnx.passes.check_operands import check_operands
 from crespr_onnx.passes.explicit_pads import ExplicitPads
 from crespr_onnx.passes.fix_reshape_targets import FixReshapeTargets
+from crespr_onnx.passes.fix_sizes import FixSizes
 from crespr_onnx.passes.fold_constants import FoldConstants
 from crespr_onnx.passes.fold_weight_views import FoldWeightViews
 from crespr_onnx.passes.insert_gathers import InsertGathers
@@ -99,8 +100,8 @@ def _fix_constants(model: ir.Model) -> None:
 
 def _write_plainly(model: ir.Model) -> None:
     """What exporters compute at run time, in the form that the channel analysis follows."""
-    # The shape behind one reshape may be what the target of the next is computed from.
-    while FixReshapeTargets()(model).modified:
+    # The shape behind one node may be what the sizes of the next are computed from.
+    while any([FixSizes()(model).modified, FixReshapeTargets()(model).modified]):
         infer_shapes(model)
     for graph_pass in (FoldWeightViews(), ResizeInSpace(), ShuffleToGather(), ExplicitPads()):
         if graph_pass(model).modified:

@@ -7,6 +7,7 @@ import pytest
 from pass_helpers import apply, initializers, nodes, normal, parse, text
 
 from crespr_onnx.passes.fix_reshape_targets import FixReshapeTargets
+from crespr_onnx.passes.fix_sizes import FixSizes
 from crespr_onnx.passes.fold_weight_views import FoldWeightViews
 from crespr_onnx.passes.resize_in_space import ResizeInSpace
 from crespr_onnx.passes.shuffle_to_gather import ShuffleToGather
@@ -93,6 +94,29 @@ def test_arithmetic_of_sizes(operator: str, expected: int):
     )
     after = apply(FixReshapeTargets(), before)
     assert initializers(after)["reshape_4/shape"].tolist() == [-1, expected]
+
+
+def test_bounds_that_follow_from_fixed_dimensions():
+    before = parse(
+        """g (float[N, 6, H] x) => (float[A, B, C] y, float[D, E, F] z) {
+            s = Shape(x) c = Gather(s, one) d = Add(c, one) half = Div(d, two)
+            y = Slice(x, zero, half, one)
+            h = Gather(s, two) rest = Div(h, two)
+            z = Slice(x, zero, rest, two)
+        }""",
+        zero=np.array([0]),
+        one=np.array([1]),
+        two=np.array([2]),
+    )
+    after = apply(FixSizes(), before)
+    assert nodes(after) == text(
+        """s = Shape(x)
+        y = Slice(x, zero, slice_4/input_2, one)
+        h = Gather(s, two)
+        rest = Div(h, two)
+        z = Slice(x, zero, rest, two)"""
+    )
+    assert initializers(after)["slice_4/input_2"].tolist() == [3]
 
 
 def test_reshapes_that_are_not_known_keep_their_target():
