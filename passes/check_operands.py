@@ -9,9 +9,9 @@ from crespr_onnx.passes.surgery import constant, input_at, opset
 
 
 def check_operands(model: ir.Model) -> None:
-    """Compares the channels of convolutions and normalisations with their parameters.
+    """Compares convolutions, normalisations, Gemm and PRelu with their weights.
 
-    Where the number of channels is not known nothing is checked.
+    Where a size is not known nothing is checked.
 
     Raises:
         ModelError: naming the first node that cannot run, its operator and opset.
@@ -22,12 +22,7 @@ def check_operands(model: ir.Model) -> None:
             continue
         if node.op_type == "PRelu":
             _check_slope(model, node)
-        if node.op_type not in _CHANNEL_PARAMETERS:
-            continue
-        channels = data.shape[1] if data.shape is not None and len(data.shape) > 1 else None
-        if not isinstance(channels, int):
-            continue
-        for what, expected, found in _comparisons(node, channels):
+        for what, expected, found in _comparisons(node):
             if expected != found:
                 raise ModelError(
                     f"{_called(model, node)} cannot run: {what} should be {expected} and is "
@@ -55,6 +50,8 @@ def _text(dims: tuple[object, ...]) -> str:
     return f"[{', '.join(map(str, dims))}]"
 
 
+Comparison = tuple[str, object, object]
+"""What is compared: its name, what it should be, what it is."""
 # Inputs with one number per channel; of a convolution that is its bias, per output channel.
 _CHANNEL_PARAMETERS = {
     "BatchNormalization": (1, 2, 3, 4),
@@ -64,8 +61,33 @@ _CHANNEL_PARAMETERS = {
 }
 
 
-def _comparisons(node: ir.Node, channels: int) -> Iterator[tuple[str, object, object]]:
-    """What to compare: its name, what it should be, what it is."""
+def _comparisons(node: ir.Node) -> Iterator[Comparison]:
+    """What to compare of any node."""
+    data = _dims(input_at(node, 0))
+    if node.op_type == "Gemm":
+        yield from _gemm(node, data)
+    elif node.op_type in _CHANNEL_PARAMETERS and len(data) > 1 and isinstance(data[1], int):
+        yield from _channels(node, data[1])
+
+
+def _gemm(node: ir.Node, data: tuple[object, ...]) -> Iterator[Comparison]:
+    weight = _dims(input_at(node, 1))
+    if data:
+        yield "the rank of its input", 2, len(data)
+    if not weight:
+        return
+    yield "the rank of its weight", 2, len(weight)
+    inner = 1 if node.attributes.get_int("transB", 0) else 0
+    length = data[0 if node.attributes.get_int("transA", 0) else 1] if data else None
+    if isinstance(length, int) and isinstance(weight[inner], int):
+        yield f"axis {inner} of its weight", length, weight[inner]
+    bias, outputs = constant(input_at(node, 2)), weight[1 - inner]
+    if bias is not None and bias.ndim and bias.shape[-1] != 1 and isinstance(outputs, int):
+        yield "the length of its bias", outputs, bias.shape[-1]
+
+
+def _channels(node: ir.Node, channels: int) -> Iterator[Comparison]:
+    """For convolutions and normalisations of data with this many channels."""
     if "Conv" in node.op_type:
         weight = constant(input_at(node, 1))
         group = node.attributes.get_int("group", 1)

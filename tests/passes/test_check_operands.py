@@ -91,3 +91,42 @@ def test_refuses_a_slope_that_does_not_broadcast(shape: tuple[int, ...]) -> None
     match = r"node 'prelu_0' \(PRelu of opset 17\) cannot run: its slope of shape \[.*\] does not"
     with pytest.raises(ModelError, match=match):
         check_operands(sound)
+
+
+def gemm(node: str, **shapes: tuple[int, ...]) -> ir.Model:
+    """Reads [N, 4]; the weight is put in afterwards, past what the checker notices."""
+    text = f"g (float[N, 4] x) => (float[m, k] y) {{ y = {node} }}"
+    built = ir.from_proto(parse(text, w=normal(0, 4, 4), b=normal(0, 4)))
+    for name, shape in shapes.items():
+        value = built.graph.initializers[name]
+        value.const_value, value.shape = ir.tensor(normal(0, *shape), name=name), ir.Shape(shape)
+    return built
+
+
+@pytest.mark.parametrize(
+    ("node", "shapes"),
+    [
+        ("Gemm(x, w, b)", {"w": (4, 7), "b": (7,)}),
+        ("Gemm<transB = 1>(x, w, b)", {"w": (7, 4), "b": (1, 7)}),
+        ("Gemm<transB = 1>(x, w, b)", {"w": (7, 4), "b": (1,)}),
+        ("Gemm(w, x)", {"w": (4, 7)}),
+    ],
+)
+def test_takes_a_gemm_that_fits(node: str, shapes: dict[str, tuple[int, ...]]) -> None:
+    check_operands(gemm(node, **shapes))
+
+
+@pytest.mark.parametrize(
+    ("node", "shapes", "match"),
+    [
+        ("Gemm(x, w, b)", {"w": (5, 4)}, r"axis 0 of its weight should be 4 and is 5"),
+        ("Gemm<transB = 1>(x, w, b)", {"w": (4, 5)}, r"axis 1 of its weight should be 4 and is 5"),
+        ("Gemm(x, w, b)", {"b": (3,)}, r"the length of its bias should be 4 and is 3"),
+        ("Gemm(x, w, b)", {"w": (4, 4, 1)}, r"the rank of its weight should be 2 and is 3"),
+    ],
+)
+def test_refuses_a_gemm_that_does_not(
+    node: str, shapes: dict[str, tuple[int, ...]], match: str
+) -> None:
+    with pytest.raises(ModelError, match=r"node 'gemm_0' \(Gemm of opset 17\) .*" + match):
+        check_operands(gemm(node, **shapes))
