@@ -79,9 +79,10 @@ def test_2_a_folder_that_is_not_empty(compress: Run, tmp_path: Path) -> None:
     assert tree(tmp_path)["out/mine.txt"] == b"mine"
 
 
-MISH = """g (float[N, 8] x) => (float[N, 3] y) {
-    h = MatMul (x, w1)
-    [odd] r = Mish (h)
+HARDMAX = """g (float[N, 8] x) => (float[N, 3] y) {
+    [odd] t = Hardmax (x)
+    h = MatMul (t, w1)
+    r = Relu (h)
     y = MatMul (r, w2)
 }"""
 FIXED = """g (float[2, 8] x) => (float[2, 3] y) {
@@ -103,8 +104,8 @@ def two_layers(folder: Path, text: str, opset: int = 18) -> Path:
     ("text", "message"),
     [
         (
-            MISH,
-            "node 'odd' (Mish, opset 18) cannot be trained: it has no PyTorch counterpart; run "
+            HARDMAX,
+            "node 'odd' (Hardmax, opset 18) cannot be trained: it has no PyTorch counterpart; run "
             "with --epochs 0 and without --data, or export without it",
         ),
         (
