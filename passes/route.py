@@ -42,12 +42,20 @@ def route(
     run = _as_run(positions)
     if run is not None:
         return _run(editor, source, rank, axis, length, run, name)
+    nodes: list[ir.Node] = []
     blocks = _as_blocks(positions, length)
     if blocks is None:
-        return _gather(editor, source, rank, axis, length, positions, name)
+        if (positions == ZERO).any():
+            # One channel of zeros at the end, for every ZERO to point at.
+            nodes.append(editor.pad(source, rank, axis, 0, 1, name))
+            source = nodes[-1].outputs[0]
+            positions = np.where(positions == ZERO, length, positions)
+        indices = editor.constant(f"{name}/indices", positions.astype(np.int64))
+        return [*nodes, editor.node("Gather", [source, indices], f"{name}/Gather", {"axis": axis})]
     size = length // len(blocks)
     split = editor.split(source, axis, [size] * len(blocks), name)
-    nodes, ends = [split], []
+    nodes.append(split)
+    ends: list[ir.Value] = []
     for k, (part, block) in enumerate(zip(split.outputs, blocks, strict=True)):
         inner = _run(editor, part, rank, axis, size, block, f"{name}/module_{k:02d}")
         nodes += inner
@@ -100,22 +108,3 @@ def _run(
     if before or after:
         nodes.append(editor.pad(source, rank, axis, before, after, name))
     return nodes
-
-
-def _gather(
-    editor: Editor,
-    source: ir.Value,
-    rank: int,
-    axis: int,
-    length: int,
-    positions: IntArray,
-    name: str,
-) -> list[ir.Node]:
-    nodes: list[ir.Node] = []
-    if (positions == ZERO).any():
-        # One channel of zeros at the end, for every ZERO to point at.
-        nodes.append(editor.pad(source, rank, axis, 0, 1, name))
-        source = nodes[-1].outputs[0]
-        positions = np.where(positions == ZERO, length, positions)
-    indices = editor.constant(f"{name}/indices", positions.astype(np.int64))
-    return [*nodes, editor.node("Gather", [source, indices], f"{name}/Gather", {"axis": axis})]

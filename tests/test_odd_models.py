@@ -101,9 +101,10 @@ def several_outputs() -> ModelProto:
 
 
 def constant_output() -> ModelProto:
-    """An output that is a weight."""
+    """An output that is an initializer, with no row per sample."""
     made = model()
-    made.graph.output.append(helper.make_tensor_value_info("w2", TensorProto.FLOAT, [16, 16]))
+    made.graph.initializer.append(numpy_helper.from_array(normal(3, 2), "marker"))
+    made.graph.output.append(helper.make_tensor_value_info("marker", TensorProto.FLOAT, [2]))
     return made
 
 
@@ -146,7 +147,7 @@ def test_the_working_copy_computes_the_same(tmp_path: Path, make: Callable[[], M
                 np.testing.assert_allclose(found[name], array, rtol=1e-5, atol=1e-6)
 
 
-@pytest.mark.parametrize("make", ODD)
+@pytest.mark.parametrize("make", [*ODD, constant_output])
 def test_the_interface_is_delivered_unchanged(
     tmp_path: Path, make: Callable[[], ModelProto]
 ) -> None:
@@ -203,3 +204,18 @@ def test_a_function_of_another_opset_is_refused(tmp_path: Path) -> None:
     match = r"cannot be inlined \(Opset mismatch .*\); inline it with onnx.inliner"
     with pytest.raises(ModelError, match=match):
         load_model(save(tmp_path, made))
+
+
+def test_outputs_without_a_row_per_sample_teach_nothing(tmp_path: Path) -> None:
+    made = model()
+    del made.graph.output[:]
+    for name, op, attributes in (("best", "ArgMax", {"axis": 1}), ("total", "ReduceSum", {})):
+        made.graph.node.append(helper.make_node(op, ["y"], [name], **attributes))
+        kind = TensorProto.INT64 if op == "ArgMax" else TensorProto.FLOAT
+        made.graph.output.append(helper.make_tensor_value_info(name, kind, ["a", "b"]))
+    report = compress(tmp_path, model=save(tmp_path, made), ratio=0.5, clusters=1)
+    assert report.exit_code == 3
+    assert report.reasons == (
+        "no output of the model has a row of floating-point numbers for each sample, so there is "
+        "nothing to learn from; run with --epochs 0 and without --data",
+    )

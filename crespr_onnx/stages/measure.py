@@ -11,11 +11,12 @@ from numpy.typing import NDArray
 from crespr_onnx.data import Samples
 from crespr_onnx.graph.accounting import node_costs, stored_weights
 from crespr_onnx.graph.random_inputs import input_shapes_for, random_array
-from crespr_onnx.graph.session import make_session, run
+from crespr_onnx.graph.save import saved_bytes
 from crespr_onnx.graph.signature import ModelSignature
 from crespr_onnx.layout import ChannelGraph, Layout
 from crespr_onnx.record import FileRecord, LayerRecord, Metric, Ratio
 from crespr_onnx.settings import CompressSettings
+from crespr_onnx.stages.answers import answers_of
 from crespr_onnx.stages.prepare import Prepared
 
 Array = NDArray[np.float32]
@@ -27,12 +28,17 @@ def measure_quality(
     """Accuracy on labels; without labels agreement with the dense model, or explained variance.
 
     Agreement is the share of samples with the same highest score; explained variance, for outputs
-    that are not a row of scores, is 1 - (squared difference) / (variance of the dense output).
+    that are not a row of scores, is 1 - (squared difference) / (variance of the dense output). The
+    first output with a row per sample counts; without one there is nothing to measure.
     """
     if samples is None:
         return None
     threads = settings.threads or os.cpu_count() or 1
-    first, second = (_first_output(model, samples, threads) for model in (dense, compressed))
+    before, after = (answers_of(model, samples, threads) for model in (dense, compressed))
+    pairs = ((a, b) for a, b in zip(before, after, strict=True) if a is not None and b is not None)
+    first, second = next(pairs, (None, None))
+    if first is None or second is None:
+        return None
     n = len(samples)
     if first.ndim != 2 or first.shape[1] < 2:
         spread = float(np.var(first)) or 1.0
@@ -42,14 +48,8 @@ def measure_quality(
     if samples.labels is None:
         same = float(np.mean(choices[0] == choices[1]))
         return Metric("agreement", 1.0, same, 1.0 - same, n)
-    before, after = (float(np.mean(choice == samples.labels)) for choice in choices)
-    return Metric("accuracy", before, after, before - after, n)
-
-
-def _first_output(model: ir.Model, samples: Samples, threads: int) -> Array:
-    session = make_session(model, threads=threads)
-    parts = [next(iter(run(session, batch).values())) for batch in samples.batches(256)]
-    return np.concatenate(parts)
+    right, still = (float(np.mean(choice == samples.labels)) for choice in choices)
+    return Metric("accuracy", right, still, right - still, n)
 
 
 def one_sample(
@@ -88,9 +88,10 @@ def _edge_macs(model: ir.Model, settings: CompressSettings) -> int:
 
 
 def file_record(path: Path) -> FileRecord:
-    """Path, checksum and size of a file that was written."""
-    data = path.read_bytes()
-    return FileRecord(str(path), hashlib.sha256(data).hexdigest(), len(data))
+    """Path, checksum and size of a file that was written; weights beside it count in the size."""
+    with path.open("rb") as file:
+        checksum = hashlib.file_digest(file, "sha256").hexdigest()
+    return FileRecord(str(path), checksum, saved_bytes(path))
 
 
 def input_record(prepared: Prepared) -> FileRecord:

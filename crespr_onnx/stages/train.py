@@ -4,16 +4,15 @@ import os
 from collections.abc import Callable
 from pathlib import Path
 
-import numpy as np
 import onnx_ir as ir
 import torch
-from numpy.typing import NDArray
 
 from crespr_onnx.data import Samples
-from crespr_onnx.graph.session import make_session, run
+from crespr_onnx.errors import ModelError
 from crespr_onnx.layout import ChannelGraph, Layout
 from crespr_onnx.progress import Listener, Progress
 from crespr_onnx.settings import CompressSettings
+from crespr_onnx.stages.answers import answers_of
 from crespr_onnx.stages.masking import mask_weights
 from crespr_onnx.stages.plan_layout import LayoutPlan
 from crespr_onnx.training.channel_edges import channel_edges, channel_importance
@@ -47,22 +46,29 @@ def check_trainable(dense: ir.Model) -> None:
 def make_lesson(
     dense: ir.Model, samples: Samples | None, settings: CompressSettings, notify: Listener
 ) -> Lesson | None:
-    """Lets the dense model answer all samples once, so that no step has to ask it again."""
+    """Lets the dense model answer all samples once, so that no step has to ask it again.
+
+    Raises:
+        ModelError: if no output has an answer per sample.
+    """
     if samples is None:
         return None
     torch.set_num_threads(settings.threads or os.cpu_count() or 1)
-    session = make_session(dense, threads=torch.get_num_threads())
-    answers: dict[str, list[NDArray[np.float32]]] = {}
-    done = 0
-    for batch in samples.batches(256):
-        for name, array in run(session, batch).items():
-            answers.setdefault(name, []).append(array.astype(np.float32))
-        done += len(next(iter(batch.values())))
-        notify(Progress("asking the dense model", done / len(samples)))
+    targets = answers_of(
+        dense,
+        samples,
+        torch.get_num_threads(),
+        lambda share: notify(Progress("asking the dense model", share)),
+    )
+    if all(target is None for target in targets):
+        raise ModelError(
+            "no output of the model has a row of floating-point numbers for each sample, so there "
+            "is nothing to learn from; run with --epochs 0 and without --data"
+        )
     return Lesson(
         samples=samples,
         inputs=tuple(value.name or "" for value in dense.graph.inputs),
-        targets=tuple(np.concatenate(parts) for parts in answers.values()),
+        targets=targets,
         objective=objective_for(dense, samples),
     )
 

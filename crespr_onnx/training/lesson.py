@@ -19,13 +19,14 @@ class Lesson:
     Attributes:
         samples: inputs and perhaps labels.
         inputs: names of the model's inputs, in order.
-        targets: per output of the model its answer to every sample, [samples, ...] each.
+        targets: per output of the model its answer to every sample, [samples, ...], or None for
+            an output to learn nothing from.
         objective: the loss.
     """
 
     samples: Samples
     inputs: tuple[str, ...]
-    targets: tuple[NDArray[np.float32], ...]
+    targets: tuple[NDArray[np.float32] | None, ...]
     objective: Objective
 
     def batch(self, indices: NDArray[np.int64]) -> Batch:
@@ -34,7 +35,9 @@ class Lesson:
         labels = self.samples.labels
         return Batch(
             inputs=tuple(_tensor(arrays[name]) for name in self.inputs),
-            targets=tuple(torch.from_numpy(t[indices]) for t in self.targets),
+            targets=tuple(
+                None if t is None else torch.from_numpy(t[indices]) for t in self.targets
+            ),
             labels=None if labels is None else torch.from_numpy(labels[indices].astype(np.int64)),
         )
 
@@ -54,7 +57,7 @@ class Lesson:
         return Lesson(
             self.samples.subset(indices),
             self.inputs,
-            tuple(t[indices] for t in self.targets),
+            tuple(None if t is None else t[indices] for t in self.targets),
             self.objective,
         )
 

@@ -13,12 +13,12 @@ class Batch:
 
     Attributes:
         inputs: the model's inputs in order, each [batch, ...].
-        targets: what the dense model answers, one tensor per output.
+        targets: what the dense model answers, per output, None where that teaches nothing.
         labels: class per sample, shape [batch], or None.
     """
 
     inputs: tuple[torch.Tensor, ...]
-    targets: tuple[torch.Tensor, ...]
+    targets: tuple[torch.Tensor | None, ...]
     labels: torch.Tensor | None
 
 
@@ -50,10 +50,10 @@ class Objective:
             batch: the batch that it was given.
         """
         answers = outputs if isinstance(outputs, tuple | list) else (outputs,)
+        pairs = [(a, t) for a, t in zip(answers, batch.targets, strict=True) if t is not None]
         if not self.classifier:
-            pairs = list(zip(answers, batch.targets, strict=True))
             return torch.stack([_relative_error(a, t) for a, t in pairs]).mean()
-        scores, target = self._logits(answers[0]), self._logits(batch.targets[0])
+        scores, target = map(self._logits, pairs[0])
         t = self.temperature
         distillation = (
             t
