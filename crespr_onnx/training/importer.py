@@ -4,31 +4,16 @@ The module only ever lends its weights: they are written back to the graph that 
 from, so names, dynamic dimensions and untouched operators of that graph stay as they are.
 """
 
-from collections.abc import Mapping
-from dataclasses import dataclass
-
 import numpy as np
 import onnx_ir as ir
 import torch
-from torch import fx
 from torch.nn.utils import parametrize
 
-from crespr_onnx.training.assemble import Binding, assemble
+from crespr_onnx.training.assemble import Assembly, assemble
 
 
-@dataclass(frozen=True, eq=False)
-class ImportedModel:
-    """A PyTorch module and what ties it to the ONNX model that it was made from.
-
-    Attributes:
-        module: takes the model's inputs in order, returns its outputs.
-        bindings: initializer name -> where it lives in the module.
-        modules: node name -> path of the submodule that computes it.
-    """
-
-    module: fx.GraphModule
-    bindings: Mapping[str, Binding]
-    modules: Mapping[str, str]
+class ImportedModel(Assembly):
+    """A PyTorch module and what ties it to the ONNX model that it was made from."""
 
     def tensor(self, initializer: str) -> torch.Tensor:
         """The tensor that an initializer is bound to, as the module stores it."""
