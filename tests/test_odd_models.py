@@ -162,6 +162,23 @@ def test_the_interface_is_delivered_unchanged(
     assert list(run(after.model, {"x": normal(9, 3, 8)})) == list(expected)
 
 
+def stale_shapes() -> ModelProto:
+    """Shapes recorded for one sample, in a model whose batch was freed by hand."""
+    return model(f"""{HEAD} <float[1,16] h, float[1,16] r, float[1,2,8] c> {{
+        h = MatMul(x, w1)  r = Relu(h)
+        size = Shape(r)  zero = Constant<value = int64[1] {{0}}>()  n = Gather(size, zero)
+        rest = Constant<value = int64[2] {{2, 8}}>()  t = Concat<axis = 0>(n, rest)
+        c = Reshape(r, t)  e = Flatten(c)  m = MatMul(e, w2)  s = Relu(m)  y = MatMul(s, w3)
+    }}""")
+
+
+def test_recorded_shapes_are_not_believed_where_they_can_be_worked_out(tmp_path: Path) -> None:
+    path = save(tmp_path, stale_shapes())
+    report = compress(tmp_path, model=path, ratio=0.5, clusters=None)
+    assert (report.status, report.reasons) == ("ok", ())
+    assert inspect_model(path).obstacles == ()
+
+
 def test_functions_and_branches_are_clustered_as_if_written_out(tmp_path: Path) -> None:
     plain = inspect_model(save(tmp_path, model()))
     assert plain.max_ratio > 0.9

@@ -138,9 +138,7 @@ def _normalise(proto: onnx.ModelProto, tensors: Tensors, order: list[str]) -> ir
         inlined: ir.Model = ir.from_proto(proto)
         inline_functions(inlined)
         proto = ir.to_proto(inlined)
-    inferred = onnx.shape_inference.infer_shapes(
-        proto, check_type=True, strict_mode=False, data_prop=True
-    )
+    inferred = _infer(proto)
     # Inference may rewrite what the interface declares.
     for declared, value in zip(proto.graph.output, inferred.graph.output, strict=True):
         value.CopyFrom(declared)
@@ -149,6 +147,31 @@ def _normalise(proto: onnx.ModelProto, tensors: Tensors, order: list[str]) -> ir
     RemoveInitializersFromInputsPass()(model)
     NameFixPass(_NodeNames())(model)
     return model
+
+
+def _infer(proto: onnx.ModelProto) -> onnx.ModelProto:
+    """A copy with the shapes of all values, as far as they can be told."""
+    recorded = {value.name: value for value in proto.graph.value_info}
+    if recorded and not all(map(_is_fixed, proto.graph.input)):
+        # Shapes recorded for one batch size stay behind when somebody frees the batch of a model:
+        # believed is only what cannot be worked out.
+        del proto.graph.value_info[:]
+        known = {
+            v.name for v in _shapes(proto).graph.value_info if v.type.tensor_type.HasField("shape")
+        }
+        proto.graph.value_info.extend(v for name, v in recorded.items() if name not in known)
+    return _shapes(proto)
+
+
+def _shapes(proto: onnx.ModelProto) -> onnx.ModelProto:
+    return onnx.shape_inference.infer_shapes(
+        proto, check_type=True, strict_mode=False, data_prop=True
+    )
+
+
+def _is_fixed(value: onnx.ValueInfoProto) -> bool:
+    kind = value.type.tensor_type
+    return kind.HasField("shape") and all(dim.HasField("dim_value") for dim in kind.shape.dim)
 
 
 def _put_back(graph: ir.Graph, tensors: Tensors, order: list[str]) -> None:
