@@ -12,6 +12,11 @@ def cluster_swap(rank: int) -> list[int]:
     return [*range(rank - 3), rank - 2, rank - 3, rank - 1]
 
 
+def kept_lead(rank: int) -> list[int]:
+    """Target of a Reshape for all but the last of this many axes, which it leaves as they are."""
+    return [-1] if rank == 2 else [0] * (rank - 1)
+
+
 def swap_source(node: ir.Node | None) -> ir.Value | None:
     """The input of a Transpose of [..., T, K, n] to [..., K, T, n] or back, else None."""
     if node is None or not is_op(node, "Transpose"):

@@ -6,7 +6,13 @@ from dataclasses import dataclass
 import numpy as np
 import onnx_ir as ir
 
-from crespr_onnx.passes.batched_matmul import cluster_swap, keeps, match_blocks, swap_source
+from crespr_onnx.passes.batched_matmul import (
+    cluster_swap,
+    keeps,
+    kept_lead,
+    match_blocks,
+    swap_source,
+)
 from crespr_onnx.passes.channel_rules import BROADCASTING, UNARY
 from crespr_onnx.passes.forms import Form, Forms, Step
 from crespr_onnx.passes.surgery import (
@@ -140,10 +146,8 @@ class _Batched:
             name=fresh(f"{value.name}/transpose"),
             outputs=[middle],
         )
-        lead = [-1] if rank == 2 else [0] * (rank - 1)
-        shape = add_constant(
-            self.model.graph, fresh(f"{value.name}/shape"), [*lead, clusters * width]
-        )
+        target = [*kept_lead(rank), clusters * width]
+        shape = add_constant(self.model.graph, fresh(f"{value.name}/shape"), target)
         return [swap, ir.node("Reshape", [middle, shape], name=fresh(f"{value.name}/reshape"))]
 
 

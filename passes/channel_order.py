@@ -6,15 +6,49 @@ and operators that move channels (Concat, Split, Slice, Pad, Gather, Reshape) ar
 their output has the order it should have.
 """
 
-from dataclasses import replace
+from abc import abstractmethod
+from dataclasses import dataclass, replace
 
 import numpy as np
 import onnx_ir as ir
+from onnx_ir.passes import InPlacePass, PassResult
 
-from crespr_onnx.layout import ChannelAxis, ChannelGraph, ChannelGroup, ChannelMove, IntArray
+from crespr_onnx.layout import (
+    ChannelAxis,
+    ChannelGraph,
+    ChannelGroup,
+    ChannelMove,
+    IntArray,
+    Layout,
+)
 from crespr_onnx.passes.edit import Editor
 from crespr_onnx.passes.node_order import NodeOrder, Order, moved_positions
 from crespr_onnx.passes.surgery import set_constant
+
+
+@dataclass(frozen=True, eq=False)
+class ReorderChannels(InPlacePass):
+    """A pass that gives every channel axis a new order, which a layout decides.
+
+    Attributes:
+        graph: channels of the model.
+        layout: clusters and dropped channels.
+    """
+
+    graph: ChannelGraph
+    layout: Layout
+
+    @abstractmethod
+    def order(self, channels: IntArray) -> IntArray:
+        """The old positions of an axis that remain, in their new order."""
+
+    def call(self, model: ir.Model) -> PassResult:
+        """Reorders in place; `modified` tells whether anything changed."""
+        return PassResult(model, reorder_model(model, self.graph, self.order))
+
+    def graph_after(self) -> ChannelGraph:
+        """Channels of the model that the pass leaves behind."""
+        return reorder_graph(self.graph, self.order)
 
 
 def reorder_graph(graph: ChannelGraph, order: Order) -> ChannelGraph:

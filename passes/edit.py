@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import onnx_ir as ir
 
-from crespr_onnx.passes.surgery import Array, Names, add_constant, opset
+from crespr_onnx.passes.surgery import Array, Names, add_constant, opset, remove_dead
 
 
 class Editor:
@@ -27,6 +27,12 @@ class Editor:
     def constant(self, name: str, array: Array | Sequence[int]) -> ir.Value:
         """A new initializer."""
         return add_constant(self.graph, self.fresh(name), array)
+
+    def set_input(self, node: ir.Node, index: int, name: str, array: Array | Sequence[int]) -> None:
+        """Gives a node a new constant as an input; what made the old one goes, if only for it."""
+        old = node.inputs[index]
+        node.replace_input_with(index, self.constant(name, array))
+        remove_dead([old])
 
     def node(
         self,

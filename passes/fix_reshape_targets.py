@@ -6,14 +6,7 @@ import onnx_ir as ir
 
 from crespr_onnx.passes.edit import Editor
 from crespr_onnx.passes.known_entries import known_entries
-from crespr_onnx.passes.surgery import (
-    Dims,
-    constant_ints,
-    inferred_dims,
-    input_at,
-    is_op,
-    remove_dead,
-)
+from crespr_onnx.passes.surgery import Dims, constant_ints, inferred_dims, input_at, is_op
 
 
 @dataclass(frozen=True)
@@ -35,14 +28,12 @@ class FixReshapeTargets(ir.passes.InPlacePass):
             return ir.passes.PassResult(model, False)
         dims, editor, modified = inferred_dims(model), Editor(model), False
         for node in nodes:
-            computed = node.inputs[1]
             target = _by_entries(node)
             if target is None:
                 target = _by_result(dims.get(node.outputs[0].name or ""))
             if target is None:
                 continue
-            node.replace_input_with(1, editor.constant(f"{node.name}/shape", target))
-            remove_dead([computed])
+            editor.set_input(node, 1, f"{node.name}/shape", target)
             modified = True
         return ir.passes.PassResult(model, modified)
 

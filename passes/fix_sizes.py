@@ -7,7 +7,7 @@ import onnx_ir as ir
 
 from crespr_onnx.passes.edit import Editor
 from crespr_onnx.passes.known_entries import known_entries
-from crespr_onnx.passes.surgery import constant_ints, input_at, is_op, remove_dead
+from crespr_onnx.passes.surgery import constant_ints, input_at, is_op
 
 _SIZES: Mapping[str, tuple[int, ...]] = {
     "Expand": (1,),
@@ -41,8 +41,6 @@ class FixSizes(ir.passes.InPlacePass):
                 sizes = [entry for entry in entries if isinstance(entry, int)]
                 if not sizes or len(sizes) < len(entries):
                     continue
-                constant = editor.constant(f"{node.name}/input_{index}", sizes)
-                node.replace_input_with(index, constant)
-                remove_dead([computed])
+                editor.set_input(node, index, f"{node.name}/input_{index}", sizes)
                 modified = True
         return ir.passes.PassResult(model, modified)

@@ -33,7 +33,7 @@ class FoldWeightViews(ir.passes.InPlacePass):
             return ir.passes.PassResult(model, False)
         dims, modified = inferred_dims(model), False
         for node in views:
-            stored, output = node.inputs[0] if node.inputs else None, node.outputs[0]
+            stored, output = node.inputs[0], node.outputs[0]
             array = constant(stored)
             if stored is None or array is None or output.is_graph_output():
                 continue

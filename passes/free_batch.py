@@ -30,8 +30,7 @@ class FreeBatch(ir.passes.InPlacePass):
             data = node.inputs[0] if target else None
             single = data is not None and dims.get(data.name or "", ())[:1] == (1,)
             if target and target[0] == 1 and single and not node.attributes.get_int("allowzero", 0):
-                shape = editor.constant(f"{node.name}/shape", [0, *target[1:]])
-                node.replace_input_with(1, shape)
+                editor.set_input(node, 1, f"{node.name}/shape", [0, *target[1:]])
         for node in graph:
             for value in node.outputs:
                 if not value.is_graph_output():

@@ -161,8 +161,7 @@ class NodeOrder:
         target = shape.const_value.numpy().copy()
         if target[axis] > 0 and target[axis] != length:
             target[axis] = length
-            node.replace_input_with(1, self.editor.constant(f"{node.name}/shape", target))
-            remove_dead([shape])
+            self.editor.set_input(node, 1, f"{node.name}/shape", target)
 
 
 def _through_reshape(

@@ -32,10 +32,8 @@ class ResizeInSpace(ir.passes.InPlacePass):
             space = _known_space(before, after)
             if space is None:
                 continue
-            computed = node.inputs[3]
             if opset(model) >= 18:
-                sizes = editor.constant(f"{node.name}/sizes", [size for _, size in space])
-                node.replace_input_with(3, sizes)
+                editor.set_input(node, 3, f"{node.name}/sizes", [size for _, size in space])
                 node.attributes["axes"] = ir.AttrInt64s("axes", list(range(2, len(after))))
             else:
                 scales = np.array([new / old for old, new in space], dtype=np.float32)
@@ -43,10 +41,11 @@ class ResizeInSpace(ir.passes.InPlacePass):
                     new for _, new in space
                 ]:
                     continue
+                computed = node.inputs[3]
                 every = np.concatenate([np.ones(2, dtype=np.float32), scales])
-                node.replace_input_with(2, editor.constant(f"{node.name}/scales", every))
+                editor.set_input(node, 2, f"{node.name}/scales", every)
                 node.resize_inputs(3)
-            remove_dead([computed])
+                remove_dead([computed])
             modified = True
         return ir.passes.PassResult(model, modified)
 

@@ -69,12 +69,12 @@ def _order(chain: tuple[ir.Node, ir.Node, ir.Node], dims: dict[str, Dims]) -> In
         for v in (first.inputs[0], first.outputs[0], last.outputs[0])
     )
     n = len(before)
-    # Beyond axis 2 nothing may change; sizes there need not be known.
     if n < 2 or len(cut) != n + 1 or len(after) != n or perm != [0, 2, 1, *range(3, n + 1)]:
         return None
     groups, size, channels = cut[1], cut[2], before[1]
     if groups is None or size is None or channels != groups * size or after[1] != channels:
         return None
+    # Space must come out as it went in, which only shows where its sizes are known.
     if cut[3:] != before[2:] or after[2:] != before[2:] or None in before[2:]:
         return None
     return np.arange(channels, dtype=np.int64).reshape(groups, size).T.ravel()

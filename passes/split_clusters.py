@@ -9,6 +9,7 @@ from onnx_ir.passes import InPlacePass, PassResult
 
 from crespr_onnx.errors import VerificationError
 from crespr_onnx.layout import ChannelGraph, IntArray, Layout, WeightedEdge
+from crespr_onnx.passes.batched_matmul import cluster_swap, kept_lead
 from crespr_onnx.passes.edit import Editor
 from crespr_onnx.passes.surgery import (
     CLUSTERS,
@@ -118,8 +119,7 @@ class _Splitter:
         assert data is not None
         n, m = len(edge.in_channels) // k, len(edge.out_channels) // k
         rank = 2 if node.op_type == "Gemm" else len(data.shape or (0, 0))
-        lead = [-1] if rank == 2 else [0] * (rank - 1)
-        swap = [*range(rank - 2), rank - 1, rank - 2, rank]
+        lead, swap = kept_lead(rank), cluster_swap(rank + 1)
 
         def add(
             op: str, inputs: list[ir.Value], suffix: str = "", perm: list[int] | None = None

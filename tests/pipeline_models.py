@@ -23,6 +23,19 @@ MLP = """mlp (float[N, 8] x) => (float[N, 3] y) {
     y = Gemm <transB = 1> (a2, w3, b3)
 }"""
 
+# Layers w1 and w2 behind an operator that cannot be trained, and for batches of two only.
+HARDMAX = """g (float[N, 8] x) => (float[N, 3] y) {
+    [odd] t = Hardmax (x)
+    h = MatMul (t, w1)
+    r = Relu (h)
+    y = MatMul (r, w2)
+}"""
+FIXED = """g (float[2, 8] x) => (float[2, 3] y) {
+    h = MatMul (x, w1)
+    r = Relu (h)
+    y = MatMul (r, w2)
+}"""
+
 
 def normal(seed: int, *shape: int) -> NDArray[np.float32]:
     """Random numbers of a fixed seed."""

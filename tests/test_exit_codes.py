@@ -6,7 +6,16 @@ from typing import Any
 
 import numpy as np
 import pytest
-from pipeline_models import normal, stored, tree, write_data, write_mlp, write_model
+from pipeline_models import (
+    FIXED,
+    HARDMAX,
+    normal,
+    stored,
+    tree,
+    write_data,
+    write_mlp,
+    write_model,
+)
 
 from crespr_onnx import cli
 
@@ -79,17 +88,6 @@ def test_2_a_folder_that_is_not_empty(compress: Run, tmp_path: Path) -> None:
     assert tree(tmp_path)["out/mine.txt"] == b"mine"
 
 
-HARDMAX = """g (float[N, 8] x) => (float[N, 3] y) {
-    [odd] t = Hardmax (x)
-    h = MatMul (t, w1)
-    r = Relu (h)
-    y = MatMul (r, w2)
-}"""
-FIXED = """g (float[2, 8] x) => (float[2, 3] y) {
-    h = MatMul (x, w1)
-    r = Relu (h)
-    y = MatMul (r, w2)
-}"""
 NOTHING = "g (float[N, 8] x) => (float[N, 3] y) { y = MatMul (x, w1) }"
 
 

@@ -5,21 +5,10 @@ from typing import Any
 
 import numpy as np
 import pytest
-from pipeline_models import compress, normal, write_model
+from pipeline_models import FIXED, HARDMAX, compress, normal, write_model
 
 from crespr_onnx.errors import ModelError, UsageError
 
-HARDMAX = """g (float[N, 8] x) => (float[N, 3] y) {
-    t = Hardmax (x)
-    h = MatMul (t, w1)
-    r = Relu (h)
-    y = MatMul (r, w2)
-}"""
-FIXED = """g (float[2, 8] x) => (float[2, 3] y) {
-    h = MatMul (x, w1)
-    r = Relu (h)
-    y = MatMul (r, w2)
-}"""
 ANY_BATCH = FIXED.replace("[2, ", "[N, ")
 DYNAMIC = """g (float[N, 1, H, W] x) => (float[N, 3] y) {
     c = Conv (x, w1)

@@ -59,12 +59,6 @@ def node_costs(model: ir.Model, input_shapes: Shapes | None = None) -> tuple[Nod
     return tuple(_cost(node, shapes) for node in model.graph if _is_weighted(node))
 
 
-def total_macs(model: ir.Model, input_shapes: Shapes | None = None) -> int | None:
-    """Multiply-accumulates of all nodes for one sample; None if any is unknown."""
-    macs = [cost.macs for cost in node_costs(model, input_shapes)]
-    return None if None in macs else sum(m for m in macs if m is not None)
-
-
 def stored_weights(model: ir.Model) -> int:
     """Numbers stored in the weights of all weighted edges; zeros count.
 

@@ -84,6 +84,18 @@ def _check_fits(spec: TensorSpec, shape: Sequence[int]) -> None:
         )
 
 
+def random_inputs(
+    signature: ModelSignature, rng: np.random.Generator, batch: int = 1, given: Shapes | None = None
+) -> dict[str, NDArray[Any]]:
+    """Draws all inputs of a model; see `input_shapes_for` and `random_array`.
+
+    Raises:
+        UsageError: if a shape is missing or does not fit, or an input cannot be drawn.
+    """
+    shapes = input_shapes_for(signature, batch, given)
+    return {spec.name: random_array(spec, shapes[spec.name], rng) for spec in signature.inputs}
+
+
 def random_array(
     spec: TensorSpec, shape: tuple[int, ...], rng: np.random.Generator
 ) -> NDArray[Any]:

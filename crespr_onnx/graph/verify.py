@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from crespr_onnx.errors import ModelError, VerificationError
 from crespr_onnx.graph.interface import check_same_interface
 from crespr_onnx.graph.load import load_model
-from crespr_onnx.graph.random_inputs import Shapes, input_shapes_for, random_array
+from crespr_onnx.graph.random_inputs import Shapes, random_inputs
 from crespr_onnx.graph.session import AnyModel, Arrays, make_session, run
 from crespr_onnx.graph.signature import ModelSignature, signature_of
 
@@ -151,8 +151,7 @@ def _random_case(
     rng: np.random.Generator,
     input_shapes: Shapes | None,
 ) -> tuple[Arrays, Arrays]:
-    shapes = input_shapes_for(signature, batch, input_shapes)
-    arrays = {spec.name: random_array(spec, shapes[spec.name], rng) for spec in signature.inputs}
+    arrays = random_inputs(signature, rng, batch, input_shapes)
     return arrays, run(reference, arrays)
 
 

@@ -1,6 +1,6 @@
 """What a model answers to samples: the outputs that hold something for each of them."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -21,6 +21,7 @@ def answers_of(
     samples: Samples,
     threads: int,
     done: Callable[[float], None] | None = None,
+    outputs: Sequence[str] | None = None,
 ) -> Answers:
     """Runs a model on all samples.
 
@@ -29,6 +30,7 @@ def answers_of(
         samples: what to run it on.
         threads: threads for ONNX Runtime.
         done: told the share of the samples that is behind.
+        outputs: names of the outputs to keep, all if not given.
     """
     session = make_session(model, threads=threads)
     parts: dict[str, list[NDArray[np.float32]]] = {}
@@ -37,11 +39,15 @@ def answers_of(
     for batch in samples.batches(_BATCH):
         n = len(next(iter(batch.values())))
         for name, array in run(session, batch).items():
+            if outputs is not None and name not in outputs:
+                continue
             rows = parts.setdefault(name, [])
             if _has_rows(array, n):
                 rows.append(array.astype(np.float32))
             else:
                 rows_missing.add(name)
+        if len(rows_missing) == len(parts):
+            break
         behind += n
         if done is not None:
             done(behind / len(samples))

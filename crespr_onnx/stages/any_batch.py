@@ -6,7 +6,7 @@ import numpy as np
 import onnx_ir as ir
 
 from crespr_onnx.errors import CresprError, ModelError
-from crespr_onnx.graph.random_inputs import input_shapes_for, random_array
+from crespr_onnx.graph.random_inputs import random_inputs
 from crespr_onnx.graph.session import make_session, run
 from crespr_onnx.graph.signature import signature_of
 from crespr_onnx.passes.free_batch import FreeBatch
@@ -54,11 +54,8 @@ def _treats_samples_apart(single: ir.Model, free: ir.Model, settings: CompressSe
     """Whether several samples at once come out as one after the other does."""
     rng = np.random.default_rng(settings.seed)
     signature = signature_of(single)
-    shapes = input_shapes_for(signature, 1, settings.input_shapes or None)
-    samples = [
-        {spec.name: random_array(spec, shapes[spec.name], rng) for spec in signature.inputs}
-        for _ in range(_SAMPLES)
-    ]
+    shapes = settings.input_shapes or None
+    samples = [random_inputs(signature, rng, given=shapes) for _ in range(_SAMPLES)]
     session = make_session(single)
     expected = [run(session, sample) for sample in samples]
     together = {name: np.concatenate([s[name] for s in samples]) for name in samples[0]}

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from crespr_onnx.data import Samples
 from crespr_onnx.graph.accounting import node_costs, stored_weights
-from crespr_onnx.graph.random_inputs import input_shapes_for, random_array
+from crespr_onnx.graph.random_inputs import random_inputs
 from crespr_onnx.graph.save import saved_bytes
 from crespr_onnx.graph.signature import ModelSignature
 from crespr_onnx.layout import ChannelGraph, Layout
@@ -33,10 +33,7 @@ def measure_quality(
     """
     if samples is None:
         return None
-    threads = settings.threads or os.cpu_count() or 1
-    before, after = (answers_of(model, samples, threads) for model in (dense, compressed))
-    pairs = ((a, b) for a, b in zip(before, after, strict=True) if a is not None and b is not None)
-    first, second = next(pairs, (None, None))
+    first, second = _first_answers(dense, compressed, samples, settings)
     if first is None or second is None:
         return None
     n = len(samples)
@@ -52,6 +49,21 @@ def measure_quality(
     return Metric("accuracy", right, still, right - still, n)
 
 
+def _first_answers(
+    dense: ir.Model, compressed: ir.Model, samples: Samples, settings: CompressSettings
+) -> tuple[Array | None, Array | None]:
+    """What both models answer, at the first output that has a row per sample."""
+    threads = settings.threads or os.cpu_count() or 1
+    for output in dense.graph.outputs:
+        # One output at a time: all those of a detector, say, need not fit the memory together.
+        names = [output.name or ""]
+        (first,) = answers_of(dense, samples, threads, outputs=names)
+        if first is not None:
+            (second,) = answers_of(compressed, samples, threads, outputs=names)
+            return first, second
+    return None, None
+
+
 def one_sample(
     signature: ModelSignature, samples: Samples | None, settings: CompressSettings
 ) -> dict[str, NDArray[np.generic]]:
@@ -60,8 +72,7 @@ def one_sample(
         batch: dict[str, NDArray[np.generic]] = samples.batch(np.arange(1))
         return batch
     rng = np.random.default_rng(settings.seed)
-    shapes = input_shapes_for(signature, 1, settings.input_shapes or None)
-    return {spec.name: random_array(spec, shapes[spec.name], rng) for spec in signature.inputs}
+    return random_inputs(signature, rng, given=settings.input_shapes or None)
 
 
 def measure_ratio(

@@ -93,12 +93,12 @@ def possible_plans(
     Raises:
         UsageError: if the cluster count that is asked for does not reach the ratio.
     """
-    clusters = settings.clusters
+    clusters, most = settings.clusters, max_clusters(graph)
     edges = channel_edges(graph, scores)
     channels = channel_importance(graph, edges)
     plans: list[tuple[float, LayoutPlan]] = []
     for k in (clusters,) if clusters is not None else CANDIDATES:
-        if k > max(1, max_clusters(graph)):
+        if k > most:
             break
         try:
             allocation = allocate(graph, k, settings.ratio)

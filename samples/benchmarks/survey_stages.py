@@ -16,7 +16,7 @@ import torch
 
 from crespr_onnx.errors import CresprError
 from crespr_onnx.graph.interface import check_same_interface
-from crespr_onnx.graph.random_inputs import input_shapes_for, random_array
+from crespr_onnx.graph.random_inputs import random_inputs
 from crespr_onnx.graph.session import make_session, run
 from crespr_onnx.graph.signature import signature_of
 from crespr_onnx.inspection import inspect_model
@@ -136,9 +136,8 @@ def _cases(path: Path, prepared: ir.Model, shapes: Shapes) -> Iterator[tuple[int
     dynamic = any(spec.dynamic_batch for spec in signature.inputs)
     rng = np.random.default_rng(0)
     for batch in BATCHES if dynamic else (1,):
-        sizes = input_shapes_for(signature, batch, shapes or None)
         for _ in range(CASES):
-            inputs = {s.name: random_array(s, sizes[s.name], rng) for s in signature.inputs}
+            inputs = random_inputs(signature, rng, batch, shapes or None)
             try:
                 yield batch, inputs, run(session, inputs)
             except CresprError:

@@ -5,7 +5,7 @@ import onnx_ir as ir
 import pytest
 
 from crespr_onnx.errors import UsageError
-from crespr_onnx.graph.accounting import NodeCost, node_costs, stored_weights, total_macs
+from crespr_onnx.graph.accounting import NodeCost, node_costs, stored_weights
 
 
 def model(graph: str, opset: int = 17) -> ir.Model:
@@ -14,6 +14,12 @@ def model(graph: str, opset: int = 17) -> ir.Model:
     for index, node in enumerate(converted.graph):
         node.name = f"{node.op_type}{index}"
     return converted
+
+
+def total_macs(net: ir.Model, shapes: dict[str, tuple[int, ...]] | None = None) -> int | None:
+    """Multiply-accumulates of all nodes; None if any is unknown."""
+    macs = [cost.macs for cost in node_costs(net, shapes)]
+    return None if None in macs else sum(m for m in macs if m is not None)
 
 
 def tensor(name: str, *dims: int) -> str:
