@@ -5,7 +5,7 @@ import math
 from crespr_onnx.errors import UsageError
 from crespr_onnx.settings import CompressSettings
 
-# Named again in crespr_onnx.training.importance, which takes long to import: it needs PyTorch.
+# Named again in crespr_onnx.training.criteria, which takes long to import: it needs PyTorch.
 CRITERIA = ("magnitude", "taylor")
 FORMS = ("grouped", "separate")
 FORMS = ("grouped", "separate")

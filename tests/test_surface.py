@@ -158,7 +158,7 @@ def test_targets() -> None:
 
 
 def test_criteria_and_forms() -> None:
-    from crespr_onnx.training.importance import CRITERIA as IMPLEMENTED
+    from crespr_onnx.training.criteria import CRITERIA as IMPLEMENTED
 
     assert tuple(IMPLEMENTED) == CRITERIA == ("magnitude", "taylor")
     assert FORMS == ("grouped", "separate")

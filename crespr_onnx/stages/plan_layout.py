@@ -21,8 +21,8 @@ from crespr_onnx.training.allocate import (
 )
 from crespr_onnx.training.channel_edges import FloatArray, channel_edges, channel_importance
 from crespr_onnx.training.cluster import cluster, log_kept
+from crespr_onnx.training.criteria.criterion import Importance
 from crespr_onnx.training.finetune import FineTuning, fine_tune, mean_loss
-from crespr_onnx.training.importance import Importance
 from crespr_onnx.training.importer import import_model
 from crespr_onnx.training.lesson import Lesson
 

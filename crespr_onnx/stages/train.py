@@ -18,8 +18,9 @@ from crespr_onnx.stages.plan_layout import LayoutPlan
 from crespr_onnx.training.channel_edges import channel_edges, channel_importance
 from crespr_onnx.training.checkpoint import Checkpoint
 from crespr_onnx.training.cluster import improve
+from crespr_onnx.training.criteria import CRITERIA
+from crespr_onnx.training.criteria.criterion import Importance, weight_energy
 from crespr_onnx.training.finetune import FineTuning, fine_tune
-from crespr_onnx.training.importance import CRITERIA, Importance, weight_energy
 from crespr_onnx.training.importer import ImportedModel, import_model
 from crespr_onnx.training.lesson import Lesson
 from crespr_onnx.training.objective import Objective
@@ -98,7 +99,7 @@ def _score(
     imported: ImportedModel, graph: ChannelGraph, lesson: Lesson, settings: CompressSettings
 ) -> Importance:
     batches = lesson.calibration(settings.batch_size, CALIBRATION_BATCHES)
-    return CRITERIA[settings.criterion](imported, graph, batches, lesson.objective)
+    return CRITERIA[settings.criterion].score(imported, graph, batches, lesson.objective)
 
 
 def restrict(

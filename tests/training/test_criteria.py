@@ -8,7 +8,10 @@ from training_models import array, channels, cnn, lesson_for, mlp, normal
 
 from crespr_onnx.layout import ChannelGraph
 from crespr_onnx.training.channel_edges import channel_edges, channel_importance
-from crespr_onnx.training.importance import CRITERIA, magnitude, taylor, weight_energy
+from crespr_onnx.training.criteria import CRITERIA
+from crespr_onnx.training.criteria.criterion import weight_energy
+from crespr_onnx.training.criteria.magnitude import Magnitude
+from crespr_onnx.training.criteria.taylor import Taylor
 from crespr_onnx.training.importer import import_model
 from crespr_onnx.training.lesson import Lesson
 
@@ -42,7 +45,9 @@ def by_output(model: ir.Model, weight: str) -> Matrix:
 
 def test_magnitude_of_dense_layers() -> None:
     model, graph, lesson = setting("mlp")
-    found = magnitude(import_model(model), graph, lesson.calibration(4, 3), lesson.objective)
+    found = Magnitude().score(
+        import_model(model), graph, lesson.calibration(4, 3), lesson.objective
+    )
     x = lesson.samples.inputs["x"].astype(np.float64)
     reads = mlp_activations(model, x)
     assert [e.weight for e in graph.edges] == ["w1", "w2", "w3"]
@@ -56,7 +61,9 @@ def test_magnitude_of_dense_layers() -> None:
 
 def test_magnitude_sums_over_the_kernel_and_averages_over_space() -> None:
     model, graph, lesson = setting("cnn")
-    found = magnitude(import_model(model), graph, lesson.calibration(6, 2), lesson.objective)
+    found = Magnitude().score(
+        import_model(model), graph, lesson.calibration(6, 2), lesson.objective
+    )
     (edge,) = [e for e in graph.edges if e.weight == "w1"]
     w, x = array(model, "w1").astype(np.float64), lesson.samples.inputs["x"].astype(np.float64)
     expected = np.zeros((4, 1))
@@ -98,7 +105,7 @@ def test_taylor_is_the_squared_product_of_weight_and_gradient() -> None:
             if name in expected:
                 square = ((grad * weights[name]) ** 2).detach().numpy()
                 expected[name] += square if name == "w1" else square.T
-    found = taylor(import_model(model), graph, lesson.calibration(4, 3), lesson.objective)
+    found = Taylor().score(import_model(model), graph, lesson.calibration(4, 3), lesson.objective)
     for edge in graph.edges:
         largest = expected[edge.weight].max()
         np.testing.assert_allclose(
@@ -109,7 +116,7 @@ def test_taylor_is_the_squared_product_of_weight_and_gradient() -> None:
 def test_taylor_leaves_no_gradient_behind() -> None:
     model, graph, lesson = setting("cnn")
     imported = import_model(model)
-    taylor(imported, graph, lesson.calibration(4, 2), lesson.objective)
+    Taylor().score(imported, graph, lesson.calibration(4, 2), lesson.objective)
     assert [p.grad for p in imported.module.parameters()] == [None] * 6
 
 
@@ -127,7 +134,7 @@ def test_importance_is_by_output_and_input_whatever_the_weight_looks_like(
 ) -> None:
     model, graph, lesson = setting(kind)
     batches = lesson.calibration(4, 3)
-    found = CRITERIA[criterion](import_model(model), graph, batches, lesson.objective)
+    found = CRITERIA[criterion].score(import_model(model), graph, batches, lesson.objective)
     for scores in (found, weight_energy(model, graph)):
         assert list(scores) == [e.name for e in graph.edges]
         for edge in graph.edges:
