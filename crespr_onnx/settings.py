@@ -25,6 +25,11 @@ class CompressSettings:
         epochs: passes over the data in all, restriction and fine-tuning together.
         batch_size: samples per training step.
         lr: highest learning rate while fine-tuning the small model.
+        loss: module:function to minimise instead of the built-in loss: called with the outputs of
+            the model and a `training.objective.Batch`, it returns a scalar tensor.
+        patience: epochs of fine-tuning without a lower loss on a held-out part of the training
+            data after which it stops, or None to train for all epochs on all data.
+        precision: of training: "fp32", "bf16", or "auto", which is bf16 on a GPU.
         max_drop: most that the metric may lose, 0.05 being five points (exit code 5).
         min_speedup: least speed-up over the dense model in ONNX Runtime (exit code 6).
         form: how clusters are emitted: "grouped" as one operator per layer, "separate" as one per
@@ -48,6 +53,9 @@ class CompressSettings:
     epochs: int = 15
     batch_size: int = 128
     lr: float = 3e-3
+    loss: str | None = None
+    patience: int | None = None
+    precision: str = "auto"
     max_drop: float = 0.05
     min_speedup: float = 1.0
     form: str = "grouped"

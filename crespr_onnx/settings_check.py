@@ -7,7 +7,7 @@ from crespr_onnx.settings import CompressSettings
 
 # Named again in crespr_onnx.training.criteria, which takes long to import: it needs PyTorch.
 CRITERIA = ("magnitude", "taylor")
-FORMS = ("grouped", "separate")
+PRECISIONS = ("auto", "fp32", "bf16")
 FORMS = ("grouped", "separate")
 # Seeds that every generator takes: NumPy's legacy ones stop here.
 MAX_SEED = 2**32 - 1
@@ -26,10 +26,13 @@ def check_settings(settings: CompressSettings) -> None:
     _require(s.epochs >= 0, "epochs", s.epochs, "0 or more; 0 prunes without training")
     _require(s.batch_size >= 1, "batch-size", s.batch_size, "at least 1")
     _require(math.isfinite(s.lr) and s.lr > 0, "lr", s.lr, "positive, such as 0.003")
+    patient = s.patience is None or s.patience >= 1
+    _require(patient, "patience", s.patience, "at least 1, or left out to train for all epochs")
+    precisions = ", ".join(PRECISIONS)
+    _require(s.precision in PRECISIONS, "precision", s.precision, f"one of {precisions}")
     _require(0 <= s.max_drop <= 1, "max-drop", s.max_drop, "from 0 to 1: 0.05 is five points")
     fast_enough = math.isfinite(s.min_speedup) and s.min_speedup >= 0
     _require(fast_enough, "min-speedup", s.min_speedup, "0 or more; 0 takes any speed")
-    _require(s.form in FORMS, "form", s.form, f"one of {', '.join(FORMS)}")
     _require(s.form in FORMS, "form", s.form, f"one of {', '.join(FORMS)}")
     _require(s.threads is None or s.threads >= 1, "threads", s.threads, "at least 1")
     _require(0 <= s.seed <= MAX_SEED, "seed", s.seed, f"from 0 to {MAX_SEED}")

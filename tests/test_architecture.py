@@ -31,12 +31,14 @@ def room(modules: str, may_import: str, packages: str) -> Room:
 
 
 ROOMS = {
-    "leaves": room("errors layout progress record", "", ""),
+    "leaves": room("errors layout named_function processes progress record", "", ""),
     "graph": room("graph data files", "leaves", "google onnx onnx_ir onnxruntime PIL"),
     "settings": room("config settings settings_check", "leaves graph", ""),
     "passes": room("passes", "leaves", "onnx_ir onnxscript"),
     "training": room(
-        "training", "leaves graph passes", "onnx onnx2torch onnx_ir safetensors scipy torch"
+        "training",
+        "leaves graph passes",
+        "accelerate onnx onnx2torch onnx_ir safetensors scipy torch",
     ),
     "targets": room("targets", "leaves graph passes", "onnx onnx_ir onnxruntime tvm tvm_ffi"),
     "report": room("report", "leaves graph", "jinja2 rich"),
@@ -150,7 +152,7 @@ def test_top_level_rooms_are_linked_into_the_package(name: str) -> None:
 
 
 def test_the_command_line_starts_without_the_heavy_packages() -> None:
-    heavy = ["torch", "tvm", "onnx", "onnxruntime", "onnx_ir", "onnx2torch", "scipy"]
+    heavy = ["torch", "accelerate", "tvm", "onnx", "onnxruntime", "onnx_ir", "onnx2torch", "scipy"]
     code = (
         "import sys, crespr_onnx, crespr_onnx.cli, crespr_onnx.targets\n"
         f"print([name for name in {heavy} if name in sys.modules])"

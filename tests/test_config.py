@@ -29,6 +29,9 @@ FULL = CompressSettings(
     epochs=3,
     batch_size=64,
     lr=1e-5,
+    loss="losses:mine",
+    patience=4,
+    precision="bf16",
     max_drop=0.01,
     min_speedup=2.5,
     form="separate",
@@ -74,6 +77,7 @@ def test_every_field_can_be_set_on_the_command_line() -> None:
         *("--eval-data", "readers:test", "-o", "out", "--image-mean", ".485,.456,.406"),
         *("--image-std", ".229,.224,.225", "--image-scale", "1", "--criterion", "taylor"),
         *("--clusters", "8", "--epochs", "3", "--batch-size", "64", "--lr", "1e-5"),
+        *("--loss", "losses:mine", "--patience", "4", "--precision", "bf16"),
         *("--max-drop", ".01", "--min-speedup", "2.5", "--form", "separate"),
         *("--input-shape", "a b:0:1x3x224", "--input-shape", "ids:1"),
         *("--threads", "2", "--seed", "7"),
@@ -118,8 +122,8 @@ def test_the_file_as_it_is_written() -> None:
     assert to_toml(CompressSettings(Path("m.onnx"), 0.5, input_shapes={"x": (1, 2)})) == (
         "# The settings of a run of crespr-onnx compress; --config takes them again.\n"
         'model = "m.onnx"\nratio = 0.5\ntarget = "onnx"\ncriterion = "magnitude"\n'
-        'clusters = "auto"\nepochs = 15\nbatch_size = 128\nlr = 0.003\nmax_drop = 0.05\n'
-        'min_speedup = 1.0\nform = "grouped"\nseed = 0\n\n[input_shape]\n"x" = [1, 2]\n'
+        'clusters = "auto"\nepochs = 15\nbatch_size = 128\nlr = 0.003\nprecision = "auto"\n'
+        'max_drop = 0.05\nmin_speedup = 1.0\nform = "grouped"\nseed = 0\n\n[input_shape]\n"x" = [1, 2]\n'
     )
 
 

@@ -57,6 +57,12 @@ def test_values_that_pass(name: str, value: Any) -> None:
         ("min_speedup", -1.0, "--min-speedup is -1.0; it must be 0 or more; 0 takes any speed"),
         ("min_speedup", inf, "--min-speedup is inf; it must be 0 or more"),
         ("form", "dense", "--form is dense; it must be one of grouped, separate"),
+        (
+            "patience",
+            0,
+            "--patience is 0; it must be at least 1, or left out to train for all epochs",
+        ),
+        ("precision", "fp16", "--precision is fp16; it must be one of auto, fp32, bf16"),
         ("threads", 0, "--threads is 0; it must be at least 1"),
         ("seed", -1, "--seed is -1; it must be from 0 to 4294967295"),
         ("seed", 2**32, "--seed is 4294967296; it must be from 0 to 4294967295"),

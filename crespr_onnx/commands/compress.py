@@ -18,6 +18,13 @@ DATA is an .npz file with an array per model input, named like it, and optionall
 or a folder with a folder of images for each class; or module:function, which returns an iterable of
 (dict of inputs, labels or None). Without labels the input model is the teacher.
 
+The function of --loss is called with the outputs of the model (a tensor, or a tuple of several) and
+a batch, which has inputs, targets (what IN.onnx answers, per output) and labels (or None); it
+returns the mean loss as a scalar tensor.
+
+Several GPUs or machines: accelerate launch -m crespr_onnx compress ... trains on all of them; each
+takes its part of every batch.
+
 \b
 Examples:
   crespr-onnx compress in.onnx --ratio 0.98 --target cpu --data train.npz

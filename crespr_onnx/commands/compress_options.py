@@ -99,6 +99,25 @@ SETTINGS = (
         "--lr", type=float, default=3e-3, show_default=True, help="Highest learning rate."
     ),
     click.option(
+        "--loss",
+        metavar="MODULE:FUNCTION",
+        show_default="cross-entropy and distillation",
+        help="Loss of your own, see above.",
+    ),
+    click.option(
+        "--patience",
+        type=int,
+        metavar="N",
+        help="Stop after N epochs without a lower loss on a tenth of --data, held out for that.",
+    ),
+    click.option(
+        "--precision",
+        default="auto",
+        show_default=True,
+        metavar="auto|fp32|bf16",
+        help="Of training; auto is bf16 on a GPU.",
+    ),
+    click.option(
         "--max-drop",
         type=float,
         default=0.05,

@@ -1,11 +1,6 @@
 """Batches from a Python function of the user's, named module:function."""
 
-import importlib
-import re
-import sys
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,15 +9,9 @@ from numpy.typing import NDArray
 from crespr_onnx.data.checks import check_names, data_error
 from crespr_onnx.errors import DataError
 from crespr_onnx.graph.signature import ModelSignature
-
-SPEC = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*")
+from crespr_onnx.named_function import current_folder_first, failed, import_function
 
 Arrays = dict[str, NDArray[Any]]
-
-
-def is_function_spec(text: str) -> bool:
-    """Whether a text has the form module:function."""
-    return SPEC.fullmatch(text) is not None
 
 
 def read_function(
@@ -69,20 +58,8 @@ def read_function(
 
 
 def _batches(spec: str) -> Iterator[object]:
-    module_name, _, function_name = spec.partition(":")
-    with _current_folder_first():
-        try:
-            module = importlib.import_module(module_name)
-        except ModuleNotFoundError as error:
-            raise DataError(
-                f"{spec}: no module named {error.name!r}; run in the folder that holds it, or "
-                "install it"
-            ) from error
-        except Exception as error:
-            raise _failed(spec, "importing it", error) from error
-        function = getattr(module, function_name, None)
-        if not callable(function):
-            raise DataError(f"{spec}: the module has no function {function_name!r}")
+    function = import_function(spec, DataError)
+    with current_folder_first():
         try:
             result = function()
             if not isinstance(result, Iterable):
@@ -95,17 +72,7 @@ def _batches(spec: str) -> Iterator[object]:
             raise
         # Whatever a user's function raises is a fault of the data, told in one line.
         except Exception as error:
-            raise _failed(spec, "calling it", error) from error
-
-
-@contextmanager
-def _current_folder_first() -> Iterator[None]:
-    here = str(Path.cwd())
-    sys.path.insert(0, here)
-    try:
-        yield
-    finally:
-        sys.path.remove(here)
+            raise failed(spec, "calling it", error, DataError) from error
 
 
 def _unpack(
@@ -139,8 +106,3 @@ def _array(spec: str, signature: ModelSignature, name: str, value: object) -> ND
             spec, f"{name} is {type(value).__name__}, not an array of numbers", signature
         )
     return array
-
-
-def _failed(spec: str, doing: str, error: Exception) -> DataError:
-    reason = (str(error).splitlines() or [""])[0][:200]
-    return DataError(f"{spec}: {doing} failed with {type(error).__name__}: {reason}")

@@ -3,13 +3,14 @@
 from pathlib import Path
 
 from crespr_onnx.data.checks import LABELS, check_samples, data_error
-from crespr_onnx.data.function import is_function_spec, read_function
+from crespr_onnx.data.function import read_function
 from crespr_onnx.data.image_folder import load_image_folder
 from crespr_onnx.data.normalisation import ImageOptions
 from crespr_onnx.data.npz import read_npz
 from crespr_onnx.data.samples import Samples
 from crespr_onnx.errors import DataError
 from crespr_onnx.graph.signature import ModelSignature
+from crespr_onnx.named_function import is_function_spec
 
 MAX_BYTES = 16 * 2**30
 

@@ -7,6 +7,7 @@ from pathlib import Path
 import onnx_ir as ir
 import torch
 
+from crespr_onnx import processes
 from crespr_onnx.data import Samples
 from crespr_onnx.errors import ModelError
 from crespr_onnx.layout import ChannelGraph, Layout
@@ -15,7 +16,7 @@ from crespr_onnx.settings import CompressSettings
 from crespr_onnx.stages.answers import answers_of
 from crespr_onnx.stages.masking import mask_weights
 from crespr_onnx.stages.plan_layout import LayoutPlan
-from crespr_onnx.training.channel_edges import channel_edges, channel_importance
+from crespr_onnx.training.channel_edges import FloatArray, channel_edges, channel_importance
 from crespr_onnx.training.checkpoint import Checkpoint
 from crespr_onnx.training.cluster import improve
 from crespr_onnx.training.criteria import CRITERIA
@@ -24,7 +25,10 @@ from crespr_onnx.training.finetune import FineTuning, fine_tune
 from crespr_onnx.training.importer import ImportedModel, import_model
 from crespr_onnx.training.lesson import Lesson
 from crespr_onnx.training.objective import Objective
+from crespr_onnx.training.own_loss import OwnObjective, check_loss, own_objective
 from crespr_onnx.training.restrict import Restriction
+from crespr_onnx.training.together import on_main
+from crespr_onnx.training.watch import Watch
 
 CALIBRATION_BATCHES = 16
 RESTRICT_SHARE = 0.2
@@ -33,6 +37,8 @@ RESTRICT_LR = 1.0 / 3.0
 """Learning rate of the restriction relative to fine-tuning: a trained model wants smaller steps."""
 RELABEL_AT = (0.15, 0.3)
 """Points of the restriction at which labels are refined; alpha is above one half at both."""
+HELD_OUT = 0.1
+"""Share of the training data that fine-tuning is watched on, if it may stop early."""
 
 
 def check_trainable(dense: ir.Model) -> None:
@@ -51,27 +57,37 @@ def make_lesson(
 
     Raises:
         ModelError: if no output has an answer per sample.
+        UsageError: if the loss is the user's own and there is something wrong with it.
     """
     if samples is None:
         return None
-    torch.set_num_threads(settings.threads or os.cpu_count() or 1)
+    cores = max(1, (os.cpu_count() or 1) // processes.on_this_machine())
+    torch.set_num_threads(settings.threads or cores)
     targets = answers_of(
         dense,
         samples,
         torch.get_num_threads(),
         lambda share: notify(Progress("asking the dense model", share)),
     )
-    if all(target is None for target in targets):
+    if settings.loss is None and all(target is None for target in targets):
         raise ModelError(
             "no output of the model has a row of floating-point numbers for each sample, so there "
             "is nothing to learn from; run with --epochs 0 and without --data"
         )
-    return Lesson(
+    objective = objective_for(dense, samples)
+    if settings.loss is not None:
+        objective = own_objective(settings.loss, objective)
+    lesson = Lesson(
         samples=samples,
         inputs=tuple(value.name or "" for value in dense.graph.inputs),
         targets=targets,
-        objective=objective_for(dense, samples),
+        objective=objective,
     )
+    if isinstance(objective, OwnObjective):
+        check_loss(
+            objective, import_model(dense).module, lesson.calibration(settings.batch_size, 1)[0]
+        )
+    return lesson
 
 
 def objective_for(dense: ir.Model, samples: Samples) -> Objective:
@@ -98,7 +114,9 @@ def score(
 def _score(
     imported: ImportedModel, graph: ChannelGraph, lesson: Lesson, settings: CompressSettings
 ) -> Importance:
-    batches = lesson.calibration(settings.batch_size, CALIBRATION_BATCHES)
+    device = next((p.device for p in imported.module.parameters()), torch.device("cpu"))
+    calibration = lesson.calibration(settings.batch_size, CALIBRATION_BATCHES)
+    batches = [batch.to(device) for batch in calibration]
     return CRITERIA[settings.criterion].score(imported, graph, batches, lesson.objective)
 
 
@@ -134,7 +152,7 @@ def restrict(
         fine_tune(
             imported.module,
             lesson,
-            FineTuning(epochs, settings.batch_size, settings.lr * RESTRICT_LR, seed=settings.seed),
+            _fine_tuning(settings, epochs, settings.lr * RESTRICT_LR, settings.seed),
             before_step=before_step,
             after_step=_reporter("restricting to clusters", epochs, notify),
             checkpoint=Checkpoint(checkpoint, restriction),
@@ -158,12 +176,17 @@ def tune(
     model = small.clone(deep_copy=True)
     if epochs and lesson is not None:
         imported = import_model(model)
+        watch = None
+        if settings.patience is not None:
+            lesson, exam = lesson.hold_out(HELD_OUT, settings.seed)
+            watch = Watch(exam, settings.patience)
         fine_tune(
             imported.module,
             lesson,
-            FineTuning(epochs, settings.batch_size, settings.lr, seed=settings.seed + 1),
-            after_step=_reporter("fine-tuning the small model", epochs, notify),
+            _fine_tuning(settings, epochs, settings.lr, settings.seed + 1),
+            after_step=_reporter("fine-tuning the small model", epochs, notify, watch),
             checkpoint=Checkpoint(checkpoint),
+            watch=watch,
         )
         imported.write_back(model)
     return model
@@ -183,20 +206,34 @@ def _relabel(
     settings: CompressSettings,
 ) -> None:
     """Refines the labels by the importance of the weights as they have become."""
-    training = imported.module.training
-    with restriction.lifted():
-        edges = channel_edges(graph, _score(imported, graph, lesson, settings))
-    imported.module.train(training)
-    layout = improve(graph, edges, plan.allocation, restriction.layout, sweeps=4)
-    restriction.relabel(layout, channel_importance(graph, edges))
+
+    def refined() -> tuple[Layout, FloatArray]:
+        training = imported.module.training
+        with restriction.lifted():
+            edges = channel_edges(graph, _score(imported, graph, lesson, settings))
+        imported.module.train(training)
+        layout = improve(graph, edges, plan.allocation, restriction.layout, sweeps=4)
+        return layout, channel_importance(graph, edges)
+
+    restriction.relabel(*on_main(refined))
 
 
-def _reporter(stage: str, epochs: int, notify: Listener) -> Callable[[float, float], None]:
+def _fine_tuning(settings: CompressSettings, epochs: int, lr: float, seed: int) -> FineTuning:
+    return FineTuning(epochs, settings.batch_size, lr, seed=seed, precision=settings.precision)
+
+
+def _reporter(
+    stage: str, epochs: int, notify: Listener, watch: Watch | None = None
+) -> Callable[[float, float], None]:
+    """Tells how far a phase is, with the latest held-out metric, or the training loss."""
     smooth: list[float] = []
 
     def after_step(progress: float, loss: float) -> None:
         smooth[:] = [0.95 * smooth[0] + 0.05 * loss if smooth else loss]
         epoch = min(epochs, int(progress * epochs) + 1)
-        notify(Progress(stage, progress, f"epoch {epoch}/{epochs}, loss {smooth[0]:.4f}"))
+        metric = f"loss {smooth[0]:.4f}"
+        if watch is not None and watch.latest is not None:
+            metric = str(watch.latest)
+        notify(Progress(stage, progress, f"epoch {epoch}/{epochs}, {metric}"))
 
     return after_step

@@ -7,11 +7,12 @@ from typing import Protocol
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save
+from safetensors.torch import load, save
 from torch import nn
 
 from crespr_onnx.errors import UsageError
 from crespr_onnx.files import write_atomic
+from crespr_onnx.training.together import on_main
 
 _EPOCHS = "epochs_done"
 
@@ -38,29 +39,38 @@ class Checkpoint:
     path: Path
     extra: Extra | None = None
 
-    def save(self, module: nn.Module, optimizer: torch.optim.Optimizer, epochs_done: int) -> None:
+    def save(
+        self,
+        module: nn.Module,
+        optimizer: torch.optim.Optimizer,
+        epochs_done: int,
+        watch: Extra | None = None,
+    ) -> None:
         """Writes the state after an epoch, whole or not at all."""
         tensors = {f"module.{name}": t for name, t in module.state_dict().items()}
         for i, state in optimizer.state_dict()["state"].items():
             tensors |= {f"optimizer.{i}.{name}": torch.as_tensor(t) for name, t in state.items()}
-        if self.extra is not None:
-            tensors |= {f"extra.{name}": t for name, t in self.extra.state().items()}
+        for prefix, extra in self._extras(watch):
+            tensors |= {f"{prefix}{name}": t for name, t in extra.state().items()}
         tensors[_EPOCHS] = torch.tensor(epochs_done)
         # A copy each, since safetensors refuses tied weights.
         write_atomic(
             self.path, save({n: t.detach().contiguous().clone() for n, t in tensors.items()})
         )
 
-    def load(self, module: nn.Module, optimizer: torch.optim.Optimizer) -> int:
+    def load(
+        self, module: nn.Module, optimizer: torch.optim.Optimizer, watch: Extra | None = None
+    ) -> int:
         """Restores the state, if there is one; returns how many epochs it has behind it.
+
+        With several processes all get what the main one reads.
 
         Raises:
             UsageError: if the file is damaged, or of another model.
         """
-        if not self.path.is_file():
-            return 0
         try:
-            return self._restore(load_file(self.path), module, optimizer)
+            data = on_main(lambda: self.path.read_bytes() if self.path.is_file() else None)
+            return 0 if data is None else self._restore(load(data), module, optimizer, watch)
         # Damage shows in safetensors; a state that does not fit, in whoever takes it up.
         except (SafetensorError, OSError, KeyError, ValueError, RuntimeError) as error:
             reason = (str(error).splitlines() or [type(error).__name__])[0]
@@ -73,6 +83,7 @@ class Checkpoint:
         tensors: Mapping[str, torch.Tensor],
         module: nn.Module,
         optimizer: torch.optim.Optimizer,
+        watch: Extra | None,
     ) -> int:
         module.load_state_dict(_part(tensors, "module."))
         states: dict[int, dict[str, torch.Tensor]] = {}
@@ -81,9 +92,13 @@ class Checkpoint:
             states.setdefault(int(index), {})[key] = tensor
         groups = optimizer.state_dict()["param_groups"]
         optimizer.load_state_dict({"state": states, "param_groups": groups})
-        if self.extra is not None:
-            self.extra.load_state(_part(tensors, "extra."))
+        for prefix, extra in self._extras(watch):
+            extra.load_state(_part(tensors, prefix))
         return int(tensors[_EPOCHS])
+
+    def _extras(self, watch: Extra | None) -> list[tuple[str, Extra]]:
+        extras = (("extra.", self.extra), ("watch.", watch))
+        return [(prefix, extra) for prefix, extra in extras if extra is not None]
 
 
 def _part(tensors: Mapping[str, torch.Tensor], prefix: str) -> dict[str, torch.Tensor]:

@@ -1,7 +1,7 @@
 """What training needs besides a model: data with the dense model's answers, and a goal."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -45,21 +45,40 @@ class Lesson:
         """Batches per epoch: only full ones, unless there is no full one."""
         return max(1, len(self.samples) // batch_size)
 
-    def shuffled(self, batch_size: int, rng: np.random.Generator) -> Iterator[Batch]:
-        """One epoch in random order; samples that do not fill a last batch sit it out."""
+    def shuffled(
+        self, batch_size: int, rng: np.random.Generator, part: int = 0, parts: int = 1
+    ) -> Iterator[Batch]:
+        """One epoch in random order; samples that do not fill a last batch sit it out.
+
+        Args:
+            batch_size: samples per batch, all parts together.
+            rng: of the order.
+            part: which part of each batch to give.
+            parts: into how many parts each batch is divided, as evenly as it goes.
+        """
         order = rng.permutation(len(self.samples))
         for step in range(self.steps(batch_size)):
-            start = step * batch_size
-            yield self.batch(np.sort(order[start : start + batch_size]))
+            indices = np.sort(order[step * batch_size : (step + 1) * batch_size])
+            first, last = (len(indices) * p // parts for p in (part, part + 1))
+            yield self.batch(indices[first:last])
 
     def part(self, indices: NDArray[np.int64]) -> "Lesson":
         """The lesson on some of its samples."""
-        return Lesson(
-            self.samples.subset(indices),
-            self.inputs,
-            tuple(None if t is None else t[indices] for t in self.targets),
-            self.objective,
+        return replace(
+            self,
+            samples=self.samples.subset(indices),
+            targets=tuple(None if t is None else t[indices] for t in self.targets),
         )
+
+    def hold_out(self, share: float, seed: int) -> tuple["Lesson", "Lesson"]:
+        """Parts the samples in two at random: those to learn from, and a share to be examined on.
+
+        Each part gets a sample at least.
+        """
+        n = len(self.samples)
+        order = np.random.default_rng((seed, n)).permutation(n)
+        held = min(max(round(n * share), 1), n - 1)
+        return self.part(np.sort(order[held:])), self.part(np.sort(order[:held]))
 
     def calibration(self, batch_size: int, batches: int) -> list[Batch]:
         """A few batches spread evenly over the samples in their order."""

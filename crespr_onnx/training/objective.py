@@ -21,6 +21,16 @@ class Batch:
     targets: tuple[torch.Tensor | None, ...]
     labels: torch.Tensor | None
 
+    def to(self, device: torch.device) -> "Batch":
+        """The batch on another device; itself where it is there already."""
+        if all(tensor.device == device for tensor in self.inputs):
+            return self
+        return Batch(
+            tuple(tensor.to(device) for tensor in self.inputs),
+            tuple(None if t is None else t.to(device) for t in self.targets),
+            None if self.labels is None else self.labels.to(device),
+        )
+
 
 @dataclass(frozen=True)
 class Objective:
