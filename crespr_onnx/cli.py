@@ -9,6 +9,7 @@ from typing import NoReturn
 
 import click
 
+from crespr_onnx import processes
 from crespr_onnx.commands.compress import compress
 from crespr_onnx.commands.inspect import inspect
 from crespr_onnx.commands.parameters import Session
@@ -75,7 +76,8 @@ def run(arguments: Sequence[str]) -> int:
         _complain(str(error), session)
         return error.exit_code
     except KeyboardInterrupt as interrupt:
-        click.echo("; ".join(["interrupted", *map(str, interrupt.args)]), err=True)
+        if processes.is_main():
+            click.echo("; ".join(["interrupted", *map(str, interrupt.args)]), err=True)
         return INTERRUPTED
     except BrokenPipeError:
         # The reader has gone; what is still in the buffer must not be tried again at exit.
@@ -84,11 +86,14 @@ def run(arguments: Sequence[str]) -> int:
     except Exception as error:
         what = " ".join(f"{type(error).__name__}: {error}".split())[:300].rstrip(": ")
         hint = "" if session.debug else "; run again with --debug for the traceback"
-        _complain(f"unexpected {what}{hint}", session)
+        _complain(f"unexpected {what}{hint}", session, alone=True)
         return UNEXPECTED
 
 
-def _complain(message: str, session: Session) -> None:
+def _complain(message: str, session: Session, *, alone: bool = False) -> None:
+    """Says what is wrong; of several processes only the main one does, unless it is one's own."""
+    if not (alone or processes.is_main()):
+        return
     if session.debug:
         click.echo(traceback.format_exc(), err=True, nl=False)
     print_error(message)

@@ -5,12 +5,13 @@ from pathlib import Path
 
 import onnx_ir as ir
 
+from crespr_onnx import processes
 from crespr_onnx.config import to_table, to_toml
 from crespr_onnx.errors import CresprError
 from crespr_onnx.files import OutputFolder
 from crespr_onnx.graph.random_inputs import input_shapes_for
 from crespr_onnx.graph.save import model_bytes, saved_bytes
-from crespr_onnx.layout import Layout
+from crespr_onnx.layout import ChannelGraph, Layout
 from crespr_onnx.progress import Listener, Progress, silent
 from crespr_onnx.record import LayerRecord, Ratio, Report
 from crespr_onnx.report import write_report
@@ -25,6 +26,8 @@ from crespr_onnx.stages.prepare import Data, Prepared, prepare_data, prepare_mod
 from crespr_onnx.stages.proof import prove_equal
 from crespr_onnx.stages.resume import Workbench
 from crespr_onnx.targets import find_target
+from crespr_onnx.training.lesson import Lesson
+from crespr_onnx.training.together import on_main
 
 
 @dataclass(frozen=True)
@@ -48,8 +51,7 @@ def plan(settings: CompressSettings, listener: Listener = silent) -> Plan:
     """
     prepared, data = _check(settings, listener)
     lesson = train.make_lesson(prepared.model, data.train, settings, listener)
-    scores = train.score(prepared.model, prepared.graph, lesson, settings)
-    layout = plan_layout.possible_plans(prepared.graph, settings, scores)[0].layout
+    layout = _possible_plans(prepared.model, prepared.graph, lesson, settings)[0].layout
     masked = masked_copy(prepared.model, prepared.graph, layout)
     small = finish(split(masked, prepared.graph, layout), settings.form)
     layers = measure.layer_records(prepared.graph, layout, settings.form)
@@ -58,6 +60,8 @@ def plan(settings: CompressSettings, listener: Listener = silent) -> Plan:
 
 def compress(settings: CompressSettings, listener: Listener = silent, command: str = "") -> Report:
     """Compresses a model and writes everything that proves it to the output folder.
+
+    Where a launcher started several processes, all of them train; the main one does all else.
 
     Args:
         settings: what to do.
@@ -74,23 +78,42 @@ def compress(settings: CompressSettings, listener: Listener = silent, command: s
     ledger = Ledger(command, to_table(settings), settings.seed)
     with ledger.clock("load"):
         prepared, data = _check(settings, listener)
+    folder, bench = on_main(lambda: _open(settings, prepared, data))
+
+    def close(failures: list[CresprError]) -> Report:
+        report = ledger.close(failures, gates.remarks(ledger.report))
+        if processes.is_main():
+            write_report(report, folder.path)
+        return report
+
+    def finish() -> Report:
+        try:
+            _deliver(settings, prepared, data, layout, tuned, folder, ledger, listener)
+            failures = gates.check_gates(settings, ledger.report)
+            bench.clear()
+        except CresprError as error:
+            failures = [error]
+        return close(failures)
+
+    try:
+        layout, tuned = _train(settings, prepared, data, bench, ledger, listener)
+    except CresprError as error:
+        # Each by itself: where only one process failed, the others never come here.
+        return close([error])
+    return on_main(finish)
+
+
+def _open(
+    settings: CompressSettings, prepared: Prepared, data: Data
+) -> tuple[OutputFolder, Workbench]:
+    """The folder of results, and that of checkpoints in it."""
     output = settings.output or Path(f"compressed-{settings.model.stem}")
     folder = OutputFolder.open(
         output, force=settings.force, resume=settings.resume, owned=deliver.FILES
     )
     bench = Workbench.open(folder.path, settings, prepared.loaded, data.train)
     folder.write("config.toml", to_toml(settings))
-    failures: list[CresprError] = []
-    try:
-        layout, tuned = _train(settings, prepared, data, bench, ledger, listener)
-        _deliver(settings, prepared, data, layout, tuned, folder, ledger, listener)
-        failures = gates.check_gates(settings, ledger.report)
-        bench.clear()
-    except CresprError as error:
-        failures = [error]
-    report = ledger.close(failures, gates.remarks(ledger.report))
-    write_report(report, folder.path)
-    return report
+    return folder, bench
 
 
 def _check(settings: CompressSettings, listener: Listener) -> tuple[Prepared, Data]:
@@ -120,17 +143,15 @@ def _train(
     """From the dense model to the fine-tuned small one, by way of the restricted one."""
     dense, graph = prepared.model, prepared.graph
     with ledger.clock("verify"):
-        ledger.note(
-            verify=prove_equal(prepared.loaded.model, as_declared(dense, prepared), settings, None)
-        )
+        original, declared = prepared.loaded.model, as_declared(dense, prepared)
+        ledger.note(verify=on_main(lambda: prove_equal(original, declared, settings, None)))
     with ledger.clock("teacher"):
         lesson = train.make_lesson(dense, data.train, settings, listener)
     restricted = bench.load_restricted(graph)
     if restricted is None:
         with ledger.clock("cluster"):
             listener(Progress("clustering channels"))
-            scores = train.score(dense, graph, lesson, settings)
-            plans = plan_layout.possible_plans(graph, settings, scores)
+            plans = on_main(lambda: _possible_plans(dense, graph, lesson, settings))
         with ledger.clock("trials"):
             chosen = plan_layout.choose_plan(dense, graph, plans, lesson, settings, listener)
         with ledger.clock("restrict"):
@@ -138,18 +159,27 @@ def _train(
             restricted = train.restrict(
                 dense, graph, chosen, lesson, settings, checkpoint, listener
             )
-        bench.keep_restricted(*restricted, graph)
+        fresh = restricted
+        on_main(lambda: bench.keep_restricted(*fresh, graph))
     masked, layout = restricted
     with ledger.clock("passes"):
         listener(Progress("splitting clusters"))
         small = split(masked, graph, layout)
     with ledger.clock("verify"):
+        before = ledger.report.verify
         ledger.note(
-            verify=prove_equal(masked, small, settings, data.evaluation, ledger.report.verify)
+            verify=on_main(lambda: prove_equal(masked, small, settings, data.evaluation, before))
         )
     with ledger.clock("tune"):
         tuned = train.tune(small, lesson, settings, bench.training("tune"), listener)
     return layout, tuned
+
+
+def _possible_plans(
+    dense: ir.Model, graph: ChannelGraph, lesson: Lesson | None, settings: CompressSettings
+) -> list[plan_layout.LayoutPlan]:
+    scores = train.score(dense, graph, lesson, settings)
+    return plan_layout.possible_plans(graph, settings, scores)
 
 
 def _deliver(

@@ -6,6 +6,7 @@ from typing import Any
 import click
 from click.core import ParameterSource
 
+from crespr_onnx import processes
 from crespr_onnx.commands.compress_options import settings_from, settings_options
 from crespr_onnx.commands.parameters import Session, debug_option, file_name, json_option
 from crespr_onnx.commands.results import show_plan, show_report
@@ -92,7 +93,7 @@ def compress(
     check_settings(settings)
     find_target(settings.target)
     try:
-        with stage_display(quiet) as listener:
+        with stage_display(quiet or not processes.is_main()) as listener:
             listener(Progress("importing PyTorch"))
             from crespr_onnx import pipeline
 
@@ -104,7 +105,9 @@ def compress(
         hint = [] if dry_run else ["the same command with --resume goes on from here"]
         raise KeyboardInterrupt(*hint) from interrupt
     if dry_run:
-        show_plan(plan, as_json)
+        if processes.is_main():
+            show_plan(plan, as_json)
         return 0
-    show_report(report, settings.output or Path(f"compressed-{settings.model.stem}"), as_json)
+    if processes.is_main():
+        show_report(report, settings.output or Path(f"compressed-{settings.model.stem}"), as_json)
     return report.exit_code

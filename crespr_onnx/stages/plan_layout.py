@@ -1,6 +1,7 @@
 """Chooses the layout: importance, then cluster count, widths and labels under the budget."""
 
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import onnx_ir as ir
@@ -25,6 +26,7 @@ from crespr_onnx.training.criteria.criterion import Importance
 from crespr_onnx.training.finetune import FineTuning, fine_tune, mean_loss
 from crespr_onnx.training.importer import import_model
 from crespr_onnx.training.lesson import Lesson
+from crespr_onnx.training.together import on_main
 
 CANDIDATES = (1, 2, 4, 8, 16, 32)
 """Cluster counts that `--clusters auto` considers."""
@@ -147,9 +149,15 @@ def choose_plan(
     for i, plan in enumerate(plans):
         masked = masked_copy(dense, graph, plan.layout)
         imported = import_model(split(masked, graph, plan.layout))
-        setting = FineTuning(passes, settings.batch_size, settings.lr, seed=settings.seed)
+        setting = FineTuning(
+            passes,
+            settings.batch_size,
+            settings.lr,
+            seed=settings.seed,
+            precision=settings.precision,
+        )
         fine_tune(imported.module, trial, setting)
-        losses.append(mean_loss(imported.module, exam))
+        losses.append(on_main(partial(mean_loss, imported.module, exam)))
         detail = f"{plan.clusters} clusters: loss {losses[-1]:.4f}"
         notify(Progress("trying cluster counts", (i + 1) / len(plans), detail))
     good = [plan for plan, loss in zip(plans, losses, strict=True) if loss <= TIE * min(losses)]

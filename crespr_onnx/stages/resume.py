@@ -9,14 +9,17 @@ from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
+import onnx
 import onnx_ir as ir
 
+from crespr_onnx import processes
 from crespr_onnx.data import Samples
 from crespr_onnx.errors import UsageError
 from crespr_onnx.files import TEMPORARY_PREFIX, write_atomic
 from crespr_onnx.graph.load import LoadedModel
 from crespr_onnx.layout import ChannelGraph, Layout, layout_from_json
 from crespr_onnx.settings import CompressSettings
+from crespr_onnx.training.together import on_main
 
 FOLDER = "checkpoints"
 _RUN = "run.json"
@@ -60,10 +63,11 @@ class Workbench:
     def load_restricted(self, graph: ChannelGraph) -> tuple[ir.Model, Layout] | None:
         """The restricted model and its layout, if the interrupted run had come that far."""
         path = self.path / _RESTRICTED
-        if not path.is_file():
+        data = on_main(lambda: path.read_bytes() if path.is_file() else None)
+        if data is None:
             return None
         try:
-            model = ir.load(path)
+            model = ir.from_proto(onnx.load_model_from_string(data))
             return model, layout_from_json(model.metadata_props.pop(_LAYOUT), graph)
         # Protobuf has exceptions of its own, and a file can be valid and yet not this one.
         except Exception as error:
@@ -113,7 +117,10 @@ def _decisive(
         "data": "none" if train is None else _digest(train),
         # Sums are added up in another order by another number of threads.
         "threads": str(settings.threads or os.cpu_count() or 1),
-        "version": ", ".join(f"{p} {version(p)}" for p in ("crespr-onnx", "torch", "onnxruntime")),
+        "processes": str(processes.count()),
+        "version": ", ".join(
+            f"{p} {version(p)}" for p in ("crespr-onnx", "torch", "accelerate", "onnxruntime")
+        ),
     }
 
 
