@@ -8,7 +8,6 @@ per position, so all ways in which axes hang together are plain array operations
 ids, a Concat joins arrays, a Slice takes a part, a residual Add makes ids equal.
 """
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -27,7 +26,7 @@ ZERO = -1
 
 
 SELECTION = "crespr.selection"
-"""Node metadata: a Gather whose list picks the channels that one edge reads."""
+"""Node metadata: a Gather that picks the channels that each cluster of one edge reads."""
 
 DEPTHWISE = "crespr.depthwise"
 """Node metadata: a depthwise Conv of which one channel is left, so that its shape does not tell."""
@@ -165,11 +164,16 @@ class Layout:
     Attributes:
         labels: per channel id its cluster, 0 to K-1, or DROPPED; shape [n_channels].
         clusters: per group, in the order of `ChannelGraph.groups`, its cluster count K. A group
-            with K = 1 is *shared*: every module reads and writes all of it.
+            with K = 1 is one block.
+        selections: for edges, by name, whose clusters choose what they read: which input positions
+            each cluster of the outputs reads, shape [n_in, K]. A channel may be read by several
+            clusters, so that modules share inputs and have bridges between them; all clusters of
+            one edge read equally many. What is not here is read whole.
     """
 
     labels: IntArray
     clusters: IntArray = field(repr=False)
+    selections: Mapping[str, BoolArray] = field(default_factory=dict, repr=False)
 
     def kept(self, channels: IntArray) -> BoolArray:
         """Which positions of an axis survive."""
@@ -181,17 +185,18 @@ class Layout:
         return counts.pop() if len(counts) == 1 else 1
 
     def edge_clusters(self, graph: ChannelGraph, edge: WeightedEdge) -> int:
-        """Into how many blocks an edge splits: K if both its sides have that K, else 1."""
-        k_in = self.axis_clusters(graph, edge.in_channels)
-        k_out = self.axis_clusters(graph, edge.out_channels)
-        return k_in if k_in == k_out and edge.frozen is None else 1
+        """Into how many blocks an edge splits: the K of its outputs, if they select inputs."""
+        if edge.name not in self.selections:
+            return 1
+        return self.axis_clusters(graph, edge.out_channels)
 
     def edge_mask(self, graph: ChannelGraph, edge: WeightedEdge) -> BoolArray:
         """Which connections of an edge are stored, shape [n_out, n_in]."""
         inputs, outputs = self.labels[edge.in_channels], self.labels[edge.out_channels]
         mask: BoolArray = (outputs != DROPPED)[:, None] & (inputs != DROPPED)[None, :]
-        if self.edge_clusters(graph, edge) > 1:
-            mask &= outputs[:, None] == inputs[None, :]
+        selection = self.selections.get(edge.name)
+        if selection is not None:
+            mask &= selection.T[np.maximum(outputs, 0)]
         return mask
 
     def stored_weights(self, graph: ChannelGraph, edge: WeightedEdge) -> int:
@@ -203,53 +208,18 @@ class Layout:
         stored = {edge.weight: self.stored_weights(graph, edge) for edge in graph.edges}
         return 1.0 - (graph.opaque_weights + sum(stored.values())) / graph.weights
 
-    def to_json(self, graph: ChannelGraph) -> str:
-        """Group name -> K, kept channels per cluster, and the label of each channel, as JSON."""
-        return json.dumps(
-            {
-                group.name: {
-                    "clusters": int(k),
-                    "sizes": np.bincount(
-                        self.labels[group.channels][self.kept(group.channels)], minlength=int(k)
-                    ).tolist(),
-                    "labels": self.labels[group.channels].tolist(),
-                }
-                for group, k in zip(graph.groups, self.clusters, strict=True)
-                if group.frozen is None
-            },
-            separators=(",", ":"),
-        )
 
+def internal_selections(graph: ChannelGraph, layout: Layout) -> dict[str, BoolArray]:
+    """Selections without bridges: clusters read those of the same label, where both sides have K.
 
-def layout_from_json(text: str, graph: ChannelGraph) -> Layout:
-    """The layout that `Layout.to_json` wrote for the same graph.
-
-    Raises:
-        ValueError: if the text is of another graph, or holds labels that are no clusters.
+    That is a block-diagonal weight, as of a grouped convolution.
     """
-    known = json.loads(text)
-    layout = dense_layout(graph)
-    free = [(i, group) for i, group in enumerate(graph.groups) if group.frozen is None]
-    if not isinstance(known, dict) or len(known) != len(free):
-        raise ValueError(f"the layout is not one of this model, which has {len(free)} free groups")
-    for i, group in free:
-        entry = known.get(group.name)
-        entry = entry if isinstance(entry, dict) else {}
-        labels, clusters = entry.get("labels"), entry.get("clusters")
-        if not isinstance(labels, list) or len(labels) != len(group.channels):
-            raise ValueError(f"the layout does not know group '{group.name}' of this model")
-        if not isinstance(clusters, int) or not 1 <= clusters <= len(labels):
-            raise ValueError(
-                f"group '{group.name}' must have from 1 to {len(labels)} clusters, not {clusters!r}"
-            )
-        if not all(isinstance(n, int) and DROPPED <= n < clusters for n in labels):
-            raise ValueError(
-                f"labels of group '{group.name}' must lie between {DROPPED} and {clusters - 1}, "
-                "its last cluster"
-            )
-        layout.labels[group.channels] = labels
-        layout.clusters[i] = clusters
-    return layout
+    result = {}
+    for edge in graph.edges:
+        k = layout.axis_clusters(graph, edge.out_channels)
+        if edge.frozen is None and k == layout.axis_clusters(graph, edge.in_channels) > 1:
+            result[edge.name] = layout.labels[edge.in_channels][:, None] == np.arange(k)
+    return result
 
 
 def dense_layout(graph: ChannelGraph) -> Layout:

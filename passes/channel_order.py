@@ -50,6 +50,15 @@ class ReorderChannels(InPlacePass):
         """Channels of the model that the pass leaves behind."""
         return reorder_graph(self.graph, self.order)
 
+    def layout_after(self) -> Layout:
+        """The layout of that model: selections go by positions, which are others now."""
+        selections = {
+            edge.name: self.layout.selections[edge.name][self.order(edge.in_channels)]
+            for edge in self.graph.edges
+            if edge.name in self.layout.selections
+        }
+        return replace(self.layout, selections=selections)
+
 
 def reorder_graph(graph: ChannelGraph, order: Order) -> ChannelGraph:
     """The channel graph that `reorder_model` leaves behind; channel ids stay what they were."""

@@ -17,6 +17,7 @@ from crespr_onnx.graph.random_inputs import input_shapes_for
 from crespr_onnx.graph.save import DATA_SUFFIX, save_model
 from crespr_onnx.graph.session import run
 from crespr_onnx.layout import DROPPED, ChannelGraph, Layout
+from crespr_onnx.layout_json import layout_to_json
 from crespr_onnx.passes.spec import check_compilable
 from crespr_onnx.record import Latency
 from crespr_onnx.settings import CompressSettings
@@ -55,7 +56,7 @@ def write_model(
     delivered.metadata_props.update(
         {
             "crespr.schema": SCHEMA,
-            "crespr.layout": layout.to_json(prepared.graph),
+            "crespr.layout": layout_to_json(prepared.graph, layout),
             "crespr.ratio": f"{1.0 - stored / prepared.graph.weights:.6f}",
             "crespr.source_sha256": prepared.loaded.sha256,
             "crespr.version": version("crespr-onnx"),

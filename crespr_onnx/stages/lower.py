@@ -30,8 +30,8 @@ def split(masked: ir.Model, graph: ChannelGraph, layout: Layout) -> ir.Model:
     """
     model = masked.clone(deep_copy=True)
     drop = DropChannels(graph, layout)
-    permute = PermuteChannels(drop.graph_after(), layout)
-    _apply(model, drop, permute, SplitClusters(permute.graph_after(), layout))
+    permute = PermuteChannels(drop.graph_after(), drop.layout_after())
+    _apply(model, drop, permute, SplitClusters(permute.graph_after(), permute.layout_after()))
     infer_shapes(model)
     _apply(model, CancelReshapes(), Cleanup())
     infer_shapes(model)

@@ -15,12 +15,11 @@ from crespr_onnx.stages.masking import masked_copy
 from crespr_onnx.training.allocate import (
     Allocation,
     allocate,
-    check_reach,
     max_clusters,
     max_ratio,
     shown,
 )
-from crespr_onnx.training.channel_edges import FloatArray, channel_edges, channel_importance
+from crespr_onnx.training.channel_edges import channel_edges
 from crespr_onnx.training.cluster import cluster, log_kept
 from crespr_onnx.training.criteria.criterion import Importance
 from crespr_onnx.training.finetune import FineTuning, fine_tune, mean_loss
@@ -48,13 +47,11 @@ class LayoutPlan:
     Attributes:
         allocation: widths and cluster counts.
         layout: the labels.
-        channels: importance of each channel, shape [n_channels].
         clusters: the cluster count that was asked for or chosen.
     """
 
     allocation: Allocation
     layout: Layout
-    channels: FloatArray
     clusters: int
 
 
@@ -78,8 +75,6 @@ def check_ratio(graph: ChannelGraph, ratio: float, clusters: int | None) -> None
             f"--clusters {clusters} is more than this model has room for: no layer has more than "
             f"{most} channels on both sides that can be clustered; give at most {most}, or auto"
         )
-    if clusters is not None:
-        check_reach(graph, clusters, ratio)
 
 
 def possible_plans(
@@ -97,7 +92,6 @@ def possible_plans(
     """
     clusters, most = settings.clusters, max_clusters(graph)
     edges = channel_edges(graph, scores)
-    channels = channel_importance(graph, edges)
     plans: list[tuple[float, LayoutPlan]] = []
     for k in (clusters,) if clusters is not None else CANDIDATES:
         if k > most:
@@ -109,8 +103,8 @@ def possible_plans(
                 raise
             break
         layout = cluster(graph, edges, allocation, settings.seed)
-        plan = LayoutPlan(allocation, layout, channels, k)
-        plans.append((log_kept(graph, layout, edges), plan))
+        plan = LayoutPlan(allocation, layout, k)
+        plans.append((log_kept(layout, edges), plan))
         plans.sort(key=lambda ranked: -ranked[0])
         # What is kept rises to a peak and falls from there on: past it, no larger K is tried out.
         if len(plans) > MAX_TRIALS and plans.pop()[1] is plan:

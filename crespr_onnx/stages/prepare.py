@@ -20,7 +20,6 @@ from crespr_onnx.passes.fix_reshape_targets import FixReshapeTargets
 from crespr_onnx.passes.fix_sizes import FixSizes
 from crespr_onnx.passes.fold_constants import FoldConstants
 from crespr_onnx.passes.fold_weight_views import FoldWeightViews
-from crespr_onnx.passes.insert_gathers import InsertGathers
 from crespr_onnx.passes.resize_in_space import ResizeInSpace
 from crespr_onnx.passes.resolve_if import ResolveIf
 from crespr_onnx.passes.shuffle_to_gather import ShuffleToGather
@@ -38,7 +37,7 @@ class Prepared:
 
     Attributes:
         loaded: the model as it was read.
-        model: a working copy: constants folded, wide inputs behind a Gather.
+        model: a working copy with its constants folded.
         graph: channels of the working copy.
         obstacles: nodes that the analysis could not follow.
     """
@@ -64,9 +63,6 @@ def analyse_model(path: Path) -> Prepared:
         _write_plainly(model)
         check_operands(model)
         graph, obstacles = find_channels(model)
-        if InsertGathers(graph)(model).modified:
-            infer_shapes(model)
-            graph, obstacles = find_channels(model)
     return Prepared(loaded, model, graph, obstacles)
 
 

@@ -17,7 +17,8 @@ from crespr_onnx.data import Samples
 from crespr_onnx.errors import UsageError
 from crespr_onnx.files import TEMPORARY_PREFIX, write_atomic
 from crespr_onnx.graph.load import LoadedModel
-from crespr_onnx.layout import ChannelGraph, Layout, layout_from_json
+from crespr_onnx.layout import ChannelGraph, Layout
+from crespr_onnx.layout_json import layout_from_json, layout_to_json, selections_to_json
 from crespr_onnx.settings import CompressSettings
 from crespr_onnx.training.together import on_main
 
@@ -25,6 +26,7 @@ FOLDER = "checkpoints"
 _RUN = "run.json"
 _RESTRICTED = "restricted.onnx"
 _LAYOUT = "crespr.layout"
+_SELECTIONS = "crespr.selections"
 PHASES = ("restrict", "tune")
 # They decide nothing about the outcome of training; data and model are told by their content.
 _FREE = ("output", "resume", "force", "max_drop", "min_speedup", "eval_data", "target")
@@ -68,7 +70,8 @@ class Workbench:
             return None
         try:
             model = ir.from_proto(onnx.load_model_from_string(data))
-            return model, layout_from_json(model.metadata_props.pop(_LAYOUT), graph)
+            marks = (model.metadata_props.pop(name) for name in (_LAYOUT, _SELECTIONS))
+            return model, layout_from_json(graph, *marks)
         # Protobuf has exceptions of its own, and a file can be valid and yet not this one.
         except Exception as error:
             raise UsageError(f"{path}: is damaged; start over with --force") from error
@@ -76,7 +79,8 @@ class Workbench:
     def keep_restricted(self, model: ir.Model, layout: Layout, graph: ChannelGraph) -> None:
         """Keeps the restricted model with its layout for a later resume."""
         marked = model.clone(deep_copy=True)
-        marked.metadata_props[_LAYOUT] = layout.to_json(graph)
+        marked.metadata_props[_LAYOUT] = layout_to_json(graph, layout)
+        marked.metadata_props[_SELECTIONS] = selections_to_json(layout)
         write_atomic(self.path / _RESTRICTED, ir.to_proto(marked).SerializeToString())
 
     def training(self, name: str) -> Path:

@@ -16,9 +16,7 @@ from crespr_onnx.settings import CompressSettings
 from crespr_onnx.stages.answers import answers_of
 from crespr_onnx.stages.masking import mask_weights
 from crespr_onnx.stages.plan_layout import LayoutPlan
-from crespr_onnx.training.channel_edges import FloatArray, channel_edges, channel_importance
 from crespr_onnx.training.checkpoint import Checkpoint
-from crespr_onnx.training.cluster import improve
 from crespr_onnx.training.criteria import CRITERIA
 from crespr_onnx.training.criteria.criterion import Importance, weight_energy
 from crespr_onnx.training.finetune import FineTuning, fine_tune
@@ -31,12 +29,12 @@ from crespr_onnx.training.together import on_main
 from crespr_onnx.training.watch import Watch
 
 CALIBRATION_BATCHES = 16
-RESTRICT_SHARE = 0.2
+CUT_BATCHES = 4
+"""Batches that the importance is measured on at each cut of the restriction."""
+RESTRICT_SHARE = 0.35
 """Share of the epochs in which the dense model is restricted; the small one gets the others."""
 RESTRICT_LR = 1.0 / 3.0
 """Learning rate of the restriction relative to fine-tuning: a trained model wants smaller steps."""
-RELABEL_AT = (0.15, 0.3)
-"""Points of the restriction at which labels are refined; alpha is above one half at both."""
 HELD_OUT = 0.1
 """Share of the training data that fine-tuning is watched on, if it may stop early."""
 
@@ -112,12 +110,15 @@ def score(
 
 
 def _score(
-    imported: ImportedModel, graph: ChannelGraph, lesson: Lesson, settings: CompressSettings
+    imported: ImportedModel,
+    graph: ChannelGraph,
+    lesson: Lesson,
+    settings: CompressSettings,
+    batches: int = CALIBRATION_BATCHES,
 ) -> Importance:
     device = next((p.device for p in imported.module.parameters()), torch.device("cpu"))
-    calibration = lesson.calibration(settings.batch_size, CALIBRATION_BATCHES)
-    batches = [batch.to(device) for batch in calibration]
-    return CRITERIA[settings.criterion].score(imported, graph, batches, lesson.objective)
+    calibration = [b.to(device) for b in lesson.calibration(settings.batch_size, batches)]
+    return CRITERIA[settings.criterion].score(imported, graph, calibration, lesson.objective)
 
 
 def restrict(
@@ -129,34 +130,39 @@ def restrict(
     checkpoint: Path,
     notify: Listener,
 ) -> tuple[ir.Model, Layout]:
-    """Anneals everything outside the layout to zero while training.
+    """Shrinks the dense model to the sizes of a plan while training.
 
     Returns:
-        A copy of the dense model with the restricted weights, and the layout, whose labels may have
-        been refined on the way.
+        A copy of the dense model with the restricted weights, and the layout, which training has
+        had its say in.
     """
     epochs = restrict_epochs(settings.epochs)
     model = dense.clone(deep_copy=True)
     layout = plan.layout
     if epochs and lesson is not None:
         imported = import_model(dense)
-        restriction = Restriction(imported, graph, layout, plan.channels)
-        steps = epochs * lesson.steps(settings.batch_size)
-        relabel_at = {int(share * steps) for share in RELABEL_AT}
+        restriction = Restriction(imported, graph, layout, plan.allocation)
 
-        def before_step(progress: float) -> None:
-            if round(progress * steps) in relabel_at and plan.clusters > 1:
-                _relabel(imported, graph, plan, restriction, lesson, settings)
-            restriction.advance(progress)
+        def cut(progress: float) -> None:
+            if restriction.due(progress):
+
+                def found() -> Layout:
+                    training = imported.module.training
+                    scores = _score(imported, graph, lesson, settings, CUT_BATCHES)
+                    imported.module.train(training)
+                    return restriction.next_layout(progress, scores)
+
+                restriction.cut(progress, on_main(found))
 
         fine_tune(
             imported.module,
             lesson,
             _fine_tuning(settings, epochs, settings.lr * RESTRICT_LR, settings.seed),
-            before_step=before_step,
+            before_step=cut,
             after_step=_reporter("restricting to clusters", epochs, notify),
             checkpoint=Checkpoint(checkpoint, restriction),
         )
+        cut(1.0)
         restriction.commit()
         imported.write_back(model)
         layout = restriction.layout
@@ -195,27 +201,6 @@ def tune(
 def restrict_epochs(epochs: int) -> int:
     """How many of all epochs go into the restriction."""
     return max(1, round(epochs * RESTRICT_SHARE)) if epochs >= 2 else 0
-
-
-def _relabel(
-    imported: ImportedModel,
-    graph: ChannelGraph,
-    plan: LayoutPlan,
-    restriction: Restriction,
-    lesson: Lesson,
-    settings: CompressSettings,
-) -> None:
-    """Refines the labels by the importance of the weights as they have become."""
-
-    def refined() -> tuple[Layout, FloatArray]:
-        training = imported.module.training
-        with restriction.lifted():
-            edges = channel_edges(graph, _score(imported, graph, lesson, settings))
-        imported.module.train(training)
-        layout = improve(graph, edges, plan.allocation, restriction.layout, sweeps=4)
-        return layout, channel_importance(graph, edges)
-
-    restriction.relabel(*on_main(refined))
 
 
 def _fine_tuning(settings: CompressSettings, epochs: int, lr: float, seed: int) -> FineTuning:

@@ -13,13 +13,13 @@ FloatArray = NDArray[np.float64]
 
 @dataclass(frozen=True, eq=False)
 class ChannelEdge:
-    """A weighted edge with the positions of each channel added up (a flatten repeats channels).
+    """A weighted edge with the output positions of each channel added up.
 
     Attributes:
         edge: the edge.
-        in_ids: distinct channel ids on its input side.
-        out_ids: the same of its output side.
-        importance: of each pair of channels, shape [len(out_ids), len(in_ids)], summing to 1.
+        in_ids: channel id per input position (a flatten repeats channels), shape [n_in].
+        out_ids: distinct channel ids on its output side.
+        importance: of each connection, shape [len(out_ids), n_in], summing to 1.
     """
 
     edge: WeightedEdge
@@ -39,16 +39,13 @@ def channel_edges(
     for edge in graph.edges:
         if edge.frozen is not None:
             continue
-        in_ids, in_index = np.unique(edge.in_channels, return_inverse=True)
         out_ids, out_index = np.unique(edge.out_channels, return_inverse=True)
-        by_input = np.zeros((len(edge.out_channels), len(in_ids)))
-        np.add.at(by_input.T, in_index, importance[edge.name].T)
-        summed = np.zeros((len(out_ids), len(in_ids)))
-        np.add.at(summed, out_index, by_input)
+        summed = np.zeros((len(out_ids), len(edge.in_channels)))
+        np.add.at(summed, out_index, importance[edge.name])
         total = summed.sum()
         uniform = np.full_like(summed, 1.0 / summed.size)
         scaled = summed / total if np.isfinite(total) and total > 0 else uniform
-        result.append(ChannelEdge(edge, in_ids, out_ids, scaled))
+        result.append(ChannelEdge(edge, edge.in_channels, out_ids, scaled))
     return tuple(result)
 
 

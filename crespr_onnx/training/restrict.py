@@ -1,56 +1,61 @@
-"""Restriction: weights between clusters, and channels that leave, fade to zero during training.
+"""Restriction: the dense model shrinks to its layout while it trains.
 
-Each weight is multiplied by gate[out] * gate[in] * (1 inside a cluster, alpha between clusters).
-Alpha anneals from 1 to 0 on a half cosine; the channels to be dropped leave one after the other,
-the least important first, on the cubic schedule of Zhu and Gupta 2017 (arXiv 1710.01878), and each
-of them fades over a while, so that nothing is ever cut abruptly.
+What is stored goes from everything to what the allocation grants on the cubic schedule of Zhu and
+Gupta 2017 (arXiv 1710.01878, equation 1): the channels that each group keeps and the inputs that
+each cluster reads. At every step of the schedule the layout is improved for the sizes of that
+moment and for the importance of the weights as they have become; what it leaves out is zero from
+then on. A cut takes the least important of what is left, so none is abrupt, and the labels follow
+what training makes of the model.
 """
 
-import math
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 
 import numpy as np
 import torch
 from torch import nn
 from torch.nn.utils import parametrize
 
-from crespr_onnx.layout import DROPPED, ChannelGraph, Layout, WeightedEdge
-from crespr_onnx.training.channel_edges import FloatArray
+from crespr_onnx.layout import BoolArray, ChannelGraph, Layout, WeightedEdge
+from crespr_onnx.training.allocate import Allocation
+from crespr_onnx.training.channel_edges import FloatArray, channel_edges
+from crespr_onnx.training.cluster import improve, select
+from crespr_onnx.training.criteria.criterion import Importance
 from crespr_onnx.training.importer import ImportedModel
 
-ANNEALED_AT = 0.85
-"""Share of the phase after which every factor is 0 or 1."""
-FADE = 0.25
-"""Share of the phase over which one channel leaves."""
+RESTRICTED_AT = 0.85
+"""Share of the phase after which nothing is cut any more."""
+CUTS = 40
+"""Steps of the schedule."""
+SWEEPS = 2
+"""Passes over all groups to improve a layout that is nearly right."""
 
 
-class _Scale(nn.Module):
-    """Multiplies a weight by a factor per connection."""
+class _Mask(nn.Module):
+    """Multiplies a weight by zero or one per connection."""
 
-    def __init__(self, factor: torch.Tensor) -> None:
+    def __init__(self, mask: torch.Tensor) -> None:
         super().__init__()
-        self.register_buffer("factor", factor)
+        self.register_buffer("mask", mask)
 
     @property
     def tensor(self) -> torch.Tensor:
-        """The factor, in the axes of the weight."""
-        factor = self.factor
-        assert isinstance(factor, torch.Tensor)
-        return factor
+        """The mask, in the axes of the weight."""
+        mask = self.mask
+        assert isinstance(mask, torch.Tensor)
+        return mask
 
     def forward(self, weight: torch.Tensor) -> torch.Tensor:
         return weight * self.tensor
 
 
 class Restriction:
-    """The factors on all weighted edges of an imported model.
+    """The masks on all weighted edges of an imported model.
 
     Args:
         imported: the model; its weights are parametrized until `commit`.
         graph: its channels.
-        layout: the clusters to restrict it to.
-        importance: importance of each channel, shape [n_channels], for the order of leaving.
+        layout: the layout to start from, made for the whole allocation.
+        allocation: the sizes to end with.
     """
 
     def __init__(
@@ -58,94 +63,114 @@ class Restriction:
         imported: ImportedModel,
         graph: ChannelGraph,
         layout: Layout,
-        importance: FloatArray,
+        allocation: Allocation,
     ) -> None:
+        self.layout = layout
         self._imported = imported
         self._graph = graph
-        self._scales: dict[str, _Scale] = {}
+        self._allocation = allocation
+        self._cuts = 0
+        self._masks: dict[str, _Mask] = {}
         self._owners: list[tuple[nn.Module, str]] = []
-        self.relabel(layout, importance)
         for edge in graph.edges:
-            if edge.frozen is None and edge.weight not in self._scales:
+            if edge.frozen is None and edge.weight not in self._masks:
                 weight = imported.tensor(edge.weight)
-                scale = _Scale(torch.ones_like(self._shaped(edge, np.ones((1, 1)), weight)))
+                shape = (*weight.shape[:2], *[1] * (weight.ndim - 2))
+                mask = _Mask(torch.ones(shape, dtype=weight.dtype, device=weight.device))
                 for owner, attribute in _owners(imported.module, weight):
-                    parametrize.register_parametrization(owner, attribute, scale, unsafe=True)
+                    parametrize.register_parametrization(owner, attribute, mask, unsafe=True)
                     self._owners.append((owner, attribute))
-                self._scales[edge.weight] = scale
+                self._masks[edge.weight] = mask
 
-    def relabel(self, layout: Layout, importance: FloatArray) -> None:
-        """Changes the clusters; meant for while weights between clusters still count."""
-        self.layout = layout
-        self._leaves_at = np.full(self._graph.n_channels, np.inf)
-        for group in self._graph.groups:
-            leaving = group.channels[layout.labels[group.channels] == DROPPED]
-            ranked = leaving[np.argsort(importance[leaving], kind="stable")]
-            share = np.arange(len(ranked)) / max(len(ranked), 1)
-            self._leaves_at[ranked] = (1.0 - (1.0 - share) ** (1.0 / 3.0)) * (ANNEALED_AT - FADE)
+    def due(self, progress: float) -> bool:
+        """Whether a cut is due at a point (0..1) of the phase."""
+        return _cuts_at(progress) > self._cuts
 
-    def state(self) -> dict[str, torch.Tensor]:
-        """Labels and order of leaving, for a checkpoint."""
-        return {
-            "labels": torch.from_numpy(self.layout.labels.copy()),
-            "leaves_at": torch.from_numpy(self._leaves_at.copy()),
+    def next_layout(self, progress: float, importance: Importance) -> Layout:
+        """The layout for a point of the phase and the importance of the weights as they are."""
+        sizes = self._sizes(1.0 - (1.0 - _cuts_at(progress) / CUTS) ** 3)
+        edges = channel_edges(self._graph, self._of_what_is_left(importance))
+        reading = {
+            e.edge.name: select(e, self.layout, sizes.fan_in[e.edge.name])
+            for e in edges
+            if e.edge.name in sizes.fan_in
         }
+        start = Layout(self.layout.labels, self.layout.clusters, reading)
+        return improve(self._graph, edges, sizes, start, SWEEPS)
 
-    def load_state(self, state: Mapping[str, torch.Tensor]) -> None:
-        """Takes up what `state` gave."""
-        self.layout = Layout(state["labels"].numpy(), self.layout.clusters)
-        self._leaves_at = state["leaves_at"].numpy()
-
-    @contextmanager
-    def lifted(self) -> Iterator[None]:
-        """Within this context the weights are as if nothing was restricted."""
-        kept = {name: scale.tensor.clone() for name, scale in self._scales.items()}
-        for scale in self._scales.values():
-            scale.tensor.fill_(1.0)
-        try:
-            yield
-        finally:
-            for name, scale in self._scales.items():
-                scale.tensor.copy_(kept[name])
-
-    def alpha(self, progress: float) -> float:
-        """Factor on weights between clusters at a point (0..1) of the phase."""
-        return 0.5 * (1.0 + math.cos(math.pi * min(progress / ANNEALED_AT, 1.0)))
-
-    def advance(self, progress: float) -> None:
-        """Sets all factors for a point (0..1) of the phase."""
-        gate = np.clip((self._leaves_at + FADE - progress) / FADE, 0.0, 1.0)
-        alpha = self.alpha(progress)
-        labels = self.layout.labels
-        for edge in self._graph.edges:
-            if edge.frozen is not None:
-                continue
-            factor = gate[edge.out_channels][:, None] * gate[edge.in_channels][None, :]
-            if self.layout.edge_clusters(self._graph, edge) > 1:
-                same = labels[edge.out_channels][:, None] == labels[edge.in_channels][None, :]
-                leaving = (labels[edge.out_channels] == DROPPED)[:, None] | (
-                    labels[edge.in_channels] == DROPPED
-                )[None, :]
-                factor = factor * np.where(same | leaving, 1.0, alpha)
-            scale = self._scales[edge.weight].tensor
-            scale.copy_(self._shaped(edge, factor, self._imported.tensor(edge.weight)))
+    def cut(self, progress: float, layout: Layout) -> None:
+        """Sets everything outside a layout to zero, for good."""
+        self.layout = layout
+        self._cuts = _cuts_at(progress)
+        self._set_masks()
+        with torch.no_grad():
+            for weight, mask in self._masks.items():
+                self._imported.parameter(weight).mul_(mask.tensor)
 
     def commit(self) -> None:
-        """Makes the restricted weights the weights: everything outside the layout is zero."""
-        self.advance(1.0)
+        """Makes the restricted weights the weights; nothing is parametrized any more."""
         for owner, attribute in self._owners:
             parametrize.remove_parametrizations(owner, attribute)
         self._owners.clear()
 
-    def _shaped(self, edge: WeightedEdge, factor: FloatArray, weight: torch.Tensor) -> torch.Tensor:
-        """A factor [n_out, n_in] in the axes of the stored weight, to be broadcast over kernels."""
-        out_axis = edge.out_axis
-        if self._imported.bindings[edge.weight].transposed:
-            out_axis = 1 - out_axis
-        oriented = factor if out_axis == 0 else factor.T
-        shape = (*weight.shape[:2], *[1] * (weight.ndim - 2))
-        tensor = torch.from_numpy(np.ascontiguousarray(oriented)).to(weight)
-        return tensor.expand(weight.shape[:2]).reshape(shape).contiguous()
+    def state(self) -> dict[str, torch.Tensor]:
+        """The layout and how far the schedule is, for a checkpoint."""
+        selections = {
+            f"selection.{name}": torch.from_numpy(selection.copy())
+            for name, selection in self.layout.selections.items()
+        }
+        labels = torch.from_numpy(self.layout.labels.copy())
+        return {"labels": labels, "cuts": torch.tensor(self._cuts), **selections}
+
+    def load_state(self, state: Mapping[str, torch.Tensor]) -> None:
+        """Takes up what `state` gave."""
+        selections = {
+            name.removeprefix("selection."): tensor.numpy()
+            for name, tensor in state.items()
+            if name.startswith("selection.")
+        }
+        self.layout = Layout(state["labels"].numpy(), self.layout.clusters, selections)
+        self._cuts = int(state["cuts"])
+        self._set_masks()
+
+    def _sizes(self, done: float) -> Allocation:
+        """The allocation when a share of what has to go is gone."""
+        final, graph = self._allocation, self._graph
+        whole = np.array([len(group.channels) for group in graph.groups], dtype=np.int64)
+        widths = np.round(whole - (whole - final.widths) * done).astype(np.int64)
+        widths -= widths % final.clusters
+        inputs = {edge.name: len(edge.in_channels) for edge in graph.edges}
+        fan_in = {
+            name: round(inputs[name] - (inputs[name] - least) * done)
+            for name, least in final.fan_in.items()
+        }
+        return Allocation(final.clusters, np.maximum(widths, final.widths), fan_in, final.weights)
+
+    def _of_what_is_left(self, importance: Importance) -> dict[str, FloatArray]:
+        """Importance without that of weights that are cut: an optimiser's momentum moves them."""
+        left = dict(importance)
+        if self._cuts:
+            for edge in self._graph.edges:
+                if edge.frozen is None:
+                    left[edge.name] = importance[edge.name] * self._mask(edge)
+        return left
+
+    def _mask(self, edge: WeightedEdge) -> BoolArray:
+        return self.layout.edge_mask(self._graph, edge)
+
+    def _set_masks(self) -> None:
+        for edge in self._graph.edges:
+            if edge.frozen is None:
+                mask, out_axis = self._masks[edge.weight].tensor, edge.out_axis
+                if self._imported.bindings[edge.weight].transposed:
+                    out_axis = 1 - out_axis
+                oriented = self._mask(edge) if out_axis == 0 else self._mask(edge).T
+                mask.copy_(torch.from_numpy(np.ascontiguousarray(oriented)).reshape(mask.shape))
+
+
+def _cuts_at(progress: float) -> int:
+    """Steps of the schedule that are behind at a point of the phase, the first at its start."""
+    return min(CUTS, int(progress / RESTRICTED_AT * CUTS) + 1)
 
 
 def _owners(module: nn.Module, weight: torch.Tensor) -> list[tuple[nn.Module, str]]:

@@ -19,7 +19,7 @@ from crespr_onnx.graph.rules.common import (
     tracked,
 )
 from crespr_onnx.graph.tracker import ChannelTracker, NotUnderstoodError
-from crespr_onnx.layout import SELECTION, ZERO, ChannelAxis, IntArray
+from crespr_onnx.layout import ZERO, ChannelAxis, IntArray
 
 
 def concat(node: ir.Node, tracker: ChannelTracker) -> None:
@@ -114,14 +114,11 @@ def gather(node: ir.Node, tracker: ChannelTracker) -> None:
     """Picks channels by a constant list, passes them on, or looks vectors up in a table.
 
     The list itself can be shortened and reordered, so what is picked from a tensor whose channels
-    are not known, or by a Gather that was inserted for this, are channels of their own.
+    are not known are channels of their own.
     """
     source = _source(node)
     over = attribute(node, "axis", 0) % rank(source)
     axis = tracker.axis_of(source)
-    if axis is not None and SELECTION in node.metadata_props:
-        tracker.freeze(axis.channels, f"Gather '{node.name}' picks from it")
-        axis = None
     if axis is not None and over != axis.axis:
         added = rank(node.inputs[1]) - 1 if over < axis.axis else 0
         tracker.set_axis(node.outputs[0], axis.axis + added, axis.channels)

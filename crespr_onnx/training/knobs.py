@@ -1,0 +1,115 @@
+"""What allocation can turn: how wide each channel group is, how much each edge's clusters read.
+
+The vector of all *knobs* holds first the channels kept per group, in the order of the groups, then
+per edge that can select its inputs how many of them each cluster reads.
+"""
+
+from collections import Counter
+from collections.abc import Mapping
+from functools import cached_property
+
+import numpy as np
+
+from crespr_onnx.layout import ChannelGraph, IntArray, WeightedEdge
+
+FEWEST_INPUTS = 4
+"""Edges with fewer inputs read all of them: there is nothing to choose."""
+READ_PRICE = 0.5
+"""Price of reading few inputs, relative to that of keeping few channels, see allocate.py."""
+_TINY = 1e-12
+
+
+def selecting_edges(graph: ChannelGraph) -> tuple[WeightedEdge, ...]:
+    """Edges whose clusters may choose what they read.
+
+    An initializer that several edges share is stored once, so that it cannot follow the choices of
+    each of them.
+    """
+    uses = Counter(edge.weight for edge in graph.edges)
+    return tuple(
+        edge
+        for edge in graph.edges
+        if edge.frozen is None and uses[edge.weight] == 1 and len(edge.in_channels) >= FEWEST_INPUTS
+    )
+
+
+class Knobs:
+    """Sizes, costs and prices of all knobs of a model.
+
+    Attributes:
+        graph: channels of the model.
+        selecting: the edges that can select, in the order of their knobs.
+        sizes: what the knobs are in the dense model, shape [knobs].
+        free: which of them may be turned, shape [knobs].
+    """
+
+    def __init__(self, graph: ChannelGraph) -> None:
+        self.graph = graph
+        self.selecting = selecting_edges(graph)
+        groups = [len(group.channels) for group in graph.groups]
+        fan_ins = [len(edge.in_channels) for edge in self.selecting]
+        self.sizes: IntArray = np.array([*groups, *fan_ins], dtype=np.int64)
+        frozen = [group.frozen is not None for group in graph.groups]
+        self.free = ~np.array(frozen + [False] * len(fan_ins), dtype=np.bool_)
+        self._fixed = graph.opaque_weights
+        self._sides: list[tuple[Mapping[int, float], Mapping[int, float], int, int | None]] = []
+        self._of_knob: list[list[int]] = [[] for _ in self.sizes]
+        knob_of = {edge.name: len(groups) + i for i, edge in enumerate(self.selecting)}
+        # Edges that share an initializer store it once.
+        for edge in {edge.weight: edge for edge in graph.edges}.values():
+            if edge.frozen is not None:
+                self._fixed += edge.weights
+                continue
+            inputs, outputs = (_repeats(graph, c) for c in (edge.in_channels, edge.out_channels))
+            knob = knob_of.get(edge.name)
+            for k in {*inputs, *outputs} | ({knob} if knob is not None else set()):
+                self._of_knob[k].append(len(self._sides))
+            self._sides.append((inputs, outputs, edge.kernel, knob))
+
+    def total(self, values: IntArray) -> int:
+        """Weights stored in all edges."""
+        return round(self._fixed + sum(self._edge(i, values) for i in range(len(self._sides))))
+
+    def saved(self, values: IntArray, knob: int, step: int) -> float:
+        """Weights saved when one knob is lowered by a step (negative where it is raised)."""
+        changed = values.copy()
+        changed[knob] -= step
+        return sum(self._edge(i, values) - self._edge(i, changed) for i in self._of_knob[knob])
+
+    def readable(self, edge: WeightedEdge, values: IntArray) -> int:
+        """Input positions of an edge that are left to read."""
+        return round(_width(_repeats(self.graph, edge.in_channels), values))
+
+    def rise(self, values: IntArray, knob: int, step: int) -> float:
+        """How much the price of a knob rises when it is lowered by a step."""
+        now = float(values[knob])
+        return float(self._scale[knob] * (1.0 / max(now - step, _TINY) - 1.0 / now))
+
+    @cached_property
+    def _scale(self) -> np.ndarray[tuple[int], np.dtype[np.float64]]:
+        edges = np.full(len(self.sizes), READ_PRICE)
+        edges[: len(self.graph.groups)] = 0.0
+        for edge in self.graph.edges:
+            if edge.frozen is None:
+                for side in (edge.in_channels, edge.out_channels):
+                    edges[self.graph.groups_on(side)] += 1
+        return edges * np.sqrt(self.sizes)
+
+    def _edge(self, i: int, values: IntArray) -> float:
+        inputs, outputs, kernel, knob = self._sides[i]
+        n_in = _width(inputs, values)
+        if knob is not None:
+            n_in = min(n_in, float(values[knob]))
+        return n_in * _width(outputs, values) * kernel
+
+
+def _width(repeats: Mapping[int, float], values: IntArray) -> float:
+    return sum(float(values[g]) * repeat for g, repeat in repeats.items())
+
+
+def _repeats(graph: ChannelGraph, channels: IntArray) -> dict[int, float]:
+    """Group -> positions of the axis per channel of the group."""
+    groups, counts = np.unique(graph.group_of[channels], return_counts=True)
+    return {
+        int(g): n / len(graph.groups[int(g)].channels) for g, n in zip(groups, counts, strict=True)
+    }
