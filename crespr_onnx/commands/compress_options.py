@@ -70,7 +70,7 @@ SETTINGS = (
         "--criterion",
         default="magnitude",
         show_default=True,
-        metavar="magnitude|taylor",
+        metavar="magnitude|taylor|hessian",
         help="How the importance of a weight is measured.",
     ),
     click.option(
