@@ -15,7 +15,7 @@ import torch
 from torch import nn
 from torch.nn.utils import parametrize
 
-from crespr_onnx.layout import DROPPED, ChannelGraph, Layout, WeightedEdge
+from crespr_onnx.layout import DROPPED, ChannelGraph, IntArray, Layout, WeightedEdge
 from crespr_onnx.training.channel_edges import FloatArray
 from crespr_onnx.training.importer import ImportedModel
 
@@ -23,6 +23,8 @@ ANNEALED_AT = 0.85
 """Share of the phase after which every factor is 0 or 1."""
 FADE = 0.25
 """Share of the phase over which one channel leaves."""
+LEVELS = 200
+"""Into how many steps the way from the first factors to the last is divided."""
 
 
 class _Scale(nn.Module):
@@ -64,11 +66,13 @@ class Restriction:
         self._graph = graph
         self._scales: dict[str, _Scale] = {}
         self._owners: list[tuple[nn.Module, str]] = []
+        self._set_to: tuple[float, bytes] | None = None
         self.relabel(layout, importance)
         for edge in graph.edges:
             if edge.frozen is None and edge.weight not in self._scales:
                 weight = imported.tensor(edge.weight)
-                scale = _Scale(torch.ones_like(self._shaped(edge, np.ones((1, 1)), weight)))
+                # To be broadcast over kernels.
+                scale = _Scale(weight.new_ones(*weight.shape[:2], *[1] * (weight.ndim - 2)))
                 for owner, attribute in _owners(imported.module, weight):
                     parametrize.register_parametrization(owner, attribute, scale, unsafe=True)
                     self._owners.append((owner, attribute))
@@ -76,13 +80,18 @@ class Restriction:
 
     def relabel(self, layout: Layout, importance: FloatArray) -> None:
         """Changes the clusters; meant for while weights between clusters still count."""
-        self.layout = layout
+        self._take(layout)
         self._leaves_at = np.full(self._graph.n_channels, np.inf)
         for group in self._graph.groups:
             leaving = group.channels[layout.labels[group.channels] == DROPPED]
             ranked = leaving[np.argsort(importance[leaving], kind="stable")]
             share = np.arange(len(ranked)) / max(len(ranked), 1)
             self._leaves_at[ranked] = (1.0 - (1.0 - share) ** (1.0 / 3.0)) * (ANNEALED_AT - FADE)
+
+    def _take(self, layout: Layout) -> None:
+        self.layout = layout
+        self._labels = torch.from_numpy(layout.labels.astype(np.int32))
+        self._set_to = None
 
     def state(self) -> dict[str, torch.Tensor]:
         """Labels and order of leaving, for a checkpoint."""
@@ -93,7 +102,7 @@ class Restriction:
 
     def load_state(self, state: Mapping[str, torch.Tensor]) -> None:
         """Takes up what `state` gave."""
-        self.layout = Layout(state["labels"].numpy(), self.layout.clusters)
+        self._take(Layout(state["labels"].numpy(), self.layout.clusters))
         self._leaves_at = state["leaves_at"].numpy()
 
     @contextmanager
@@ -113,22 +122,40 @@ class Restriction:
         return 0.5 * (1.0 + math.cos(math.pi * min(progress / ANNEALED_AT, 1.0)))
 
     def advance(self, progress: float) -> None:
-        """Sets all factors for a point (0..1) of the phase."""
-        gate = np.clip((self._leaves_at + FADE - progress) / FADE, 0.0, 1.0)
+        """Sets all factors for a point (0..1) of the phase, if they have changed since the last."""
+        # Fine steps rather than none: in a long phase most training steps then cost nothing here.
+        progress = round(progress * LEVELS) / LEVELS
+        gate = np.clip((self._leaves_at + FADE - progress) / FADE, 0.0, 1.0).astype(np.float32)
         alpha = self.alpha(progress)
-        labels = self.layout.labels
+        if self._set_to == (alpha, gate.tobytes()):
+            return
+        self._set_to = (alpha, gate.tobytes())
         for edge in self._graph.edges:
             if edge.frozen is not None:
                 continue
-            factor = gate[edge.out_channels][:, None] * gate[edge.in_channels][None, :]
-            if self.layout.edge_clusters(self._graph, edge) > 1:
-                same = labels[edge.out_channels][:, None] == labels[edge.in_channels][None, :]
-                leaving = (labels[edge.out_channels] == DROPPED)[:, None] | (
-                    labels[edge.in_channels] == DROPPED
-                )[None, :]
-                factor = factor * np.where(same | leaving, 1.0, alpha)
             scale = self._scales[edge.weight].tensor
-            scale.copy_(self._shaped(edge, factor, self._imported.tensor(edge.weight)))
+            self._set_between(edge, scale, alpha)
+            for axis, channels in self._sides(edge):
+                gates = gate[channels]
+                if (gates < 1.0).any():
+                    scale.mul_(_along(axis, torch.from_numpy(gates), scale))
+
+    def _set_between(self, edge: WeightedEdge, scale: torch.Tensor, alpha: float) -> None:
+        """Alpha between clusters, 1 inside them and where a channel leaves, in place."""
+        scale.fill_(1.0)
+        if alpha == 1.0 or self.layout.edge_clusters(self._graph, edge) == 1:
+            return
+        labels = [(axis, self._labels[channels]) for axis, channels in self._sides(edge)]
+        first, second = (_along(axis, of, scale) for axis, of in labels)
+        torch.mul(torch.ne(first, second), alpha - 1.0, out=scale).add_(1.0)
+        for axis, of in labels:
+            scale.index_fill_(axis, (of == DROPPED).nonzero().view(-1).to(scale.device), 1.0)
+
+    def _sides(self, edge: WeightedEdge) -> tuple[tuple[int, IntArray], tuple[int, IntArray]]:
+        """Axis of the stored weight and channels, of the outputs and of the inputs."""
+        transposed = self._imported.bindings[edge.weight].transposed
+        out = 1 - edge.out_axis if transposed else edge.out_axis
+        return (out, edge.out_channels), (1 - out, edge.in_channels)
 
     def commit(self) -> None:
         """Makes the restricted weights the weights: everything outside the layout is zero."""
@@ -137,15 +164,12 @@ class Restriction:
             parametrize.remove_parametrizations(owner, attribute)
         self._owners.clear()
 
-    def _shaped(self, edge: WeightedEdge, factor: FloatArray, weight: torch.Tensor) -> torch.Tensor:
-        """A factor [n_out, n_in] in the axes of the stored weight, to be broadcast over kernels."""
-        out_axis = edge.out_axis
-        if self._imported.bindings[edge.weight].transposed:
-            out_axis = 1 - out_axis
-        oriented = factor if out_axis == 0 else factor.T
-        shape = (*weight.shape[:2], *[1] * (weight.ndim - 2))
-        tensor = torch.from_numpy(np.ascontiguousarray(oriented)).to(weight)
-        return tensor.expand(weight.shape[:2]).reshape(shape).contiguous()
+
+def _along(axis: int, vector: torch.Tensor, scale: torch.Tensor) -> torch.Tensor:
+    """A vector as a tensor that broadcasts along one axis of a factor."""
+    shape = [1] * scale.ndim
+    shape[axis] = len(vector)
+    return vector.to(scale.device).view(shape)
 
 
 def _owners(module: nn.Module, weight: torch.Tensor) -> list[tuple[nn.Module, str]]:
