@@ -70,7 +70,7 @@ SETTINGS = (
         "--criterion",
         default="magnitude",
         show_default=True,
-        metavar="magnitude|taylor|hessian",
+        metavar="magnitude|taylor|hessian|lrp",
         help="How the importance of a weight is measured.",
     ),
     click.option(
