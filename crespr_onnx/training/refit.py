@@ -7,7 +7,7 @@ later layers see what the earlier ones have become.
 """
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -70,6 +70,7 @@ def refit(
     offsets: Mapping[str, Offset],
     batches: Sequence[Batch],
     damping: float = DAMPING,
+    done: Callable[[float], None] | None = None,
 ) -> Refit:
     """Solves for the kept weights and biases of all edges, in place.
 
@@ -82,13 +83,16 @@ def refit(
         offsets: see `find_offsets`.
         batches: calibration data; only the inputs are read.
         damping: see `second_order.fit`.
+        done: told the share of the edges that is behind.
 
     Returns:
         The loss of every layer before and after, and what was skipped.
     """
     uses = Counter(edge.weight for edge in graph.edges)
     layers, skipped = [], {}
-    for edge in graph.edges:
+    for i, edge in enumerate(graph.edges):
+        if done is not None:
+            done(i / len(graph.edges))
         reason = _why_not(compressed, edge, uses)
         moments = None if reason else _paired(dense, compressed, edge, offsets, batches)
         if moments is None or not moments.is_finite:
