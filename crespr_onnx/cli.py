@@ -86,14 +86,12 @@ def run(arguments: Sequence[str]) -> int:
     except Exception as error:
         what = " ".join(f"{type(error).__name__}: {error}".split())[:300].rstrip(": ")
         hint = "" if session.debug else "; run again with --debug for the traceback"
-        _complain(f"unexpected {what}{hint}", session, alone=True)
+        _complain(f"unexpected {what}{hint}", session)
         return UNEXPECTED
 
 
-def _complain(message: str, session: Session, *, alone: bool = False) -> None:
-    """Says what is wrong; of several processes only the main one does, unless it is one's own."""
-    if not (alone or processes.is_main()):
-        return
+def _complain(message: str, session: Session) -> None:
+    processes.give_way()
     if session.debug:
         click.echo(traceback.format_exc(), err=True, nl=False)
     print_error(message)

@@ -5,6 +5,10 @@ heavy is imported here: the command line asks before it shows anything.
 """
 
 import os
+import time
+
+GRACE_S = 30.0
+"""How long a process that has failed leaves the main one to fail likewise."""
 
 
 def count() -> int:
@@ -21,6 +25,16 @@ def index() -> int:
 def is_main() -> bool:
     """Whether this is the process that writes, prints and measures for all."""
     return index() == 0
+
+
+def give_way() -> None:
+    """To be called before a process ends with an error: the main one must say it first.
+
+    A launcher ends all processes as soon as one ends with an error. If this one is still there
+    after a while, the error was its own.
+    """
+    if not is_main():
+        time.sleep(GRACE_S)
 
 
 def on_this_machine() -> int:

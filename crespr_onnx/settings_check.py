@@ -6,7 +6,7 @@ from crespr_onnx.errors import UsageError
 from crespr_onnx.settings import CompressSettings
 
 # Named again in crespr_onnx.training.criteria, which takes long to import: it needs PyTorch.
-CRITERIA = ("magnitude", "taylor")
+CRITERIA = ("magnitude", "taylor", "hessian", "lrp")
 PRECISIONS = ("auto", "fp32", "bf16")
 FORMS = ("grouped", "separate")
 # Seeds that every generator takes: NumPy's legacy ones stop here.

@@ -56,7 +56,7 @@ from command_line import COMPRESS_HELP
         ),
         (
             ["compress", "m.onnx", "--ratio", ".9", "--criterion", "random"],
-            "error: --criterion is random; it must be one of magnitude, taylor\n",
+            "error: --criterion is random; it must be one of magnitude, taylor, hessian, lrp\n",
         ),
         (
             ["compress", "m.onnx", "--ratio", ".9", "--target", "cuda"],

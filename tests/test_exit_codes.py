@@ -202,9 +202,8 @@ def check_results(tmp_path: Path, code: int, reasons: list[str]) -> None:
 
 
 def test_5_accuracy_gate(compress: Run, tmp_path: Path) -> None:
-    code, _, err = compress(
-        epochs=0, max_drop=0.01, data=write_data(tmp_path / "d.npz", 200, labels=False)
-    )
+    data = write_data(tmp_path / "d.npz", 200, labels=False)
+    code, _, err = compress(epochs=0, max_drop=0.01, data=None, eval_data=data)
     assert code == 5
     assert one_line(err)
     check_results(tmp_path, 5, ["agreement fell by "])
@@ -234,7 +233,7 @@ def test_6_speed_gate(compress: Run, tmp_path: Path) -> None:
 
 def test_the_accuracy_gate_comes_before_the_speed_gate(compress: Run, tmp_path: Path) -> None:
     data = write_data(tmp_path / "d.npz", 200, labels=False)
-    code, _, err = compress(epochs=0, max_drop=0.01, min_speedup=1000, data=data)
+    code, _, err = compress(epochs=0, max_drop=0.01, min_speedup=1000, data=None, eval_data=data)
     assert (code, err.count("error: ")) == (5, 2)
     check_results(tmp_path, 5, ["agreement fell by ", "the compressed model is "])
 
@@ -292,5 +291,5 @@ def test_what_was_delivered_before_is_gone_when_a_forced_run_fails(
     assert compress("--force", ratio=0.99)[0] == 3
     assert tree(tmp_path / "out") == first
     data = write_data(tmp_path / "d.npz", 200, labels=False)
-    assert compress("--force", epochs=0, max_drop=0.01, data=data)[0] == 5
+    assert compress("--force", epochs=0, max_drop=0.01, data=None, eval_data=data)[0] == 5
     assert tree(tmp_path / "out")["report.json"] != first["report.json"]

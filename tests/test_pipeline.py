@@ -287,9 +287,9 @@ def test_auto_takes_the_same_clusters_every_time(tmp_path: Path) -> None:
 def test_training_lowers_what_pruning_costs(tmp_path: Path) -> None:
     data = write_data(tmp_path / "d.npz", samples=500, labels=False)
     drops = []
-    for epochs in (0, 20):
+    for given, epochs in ((None, 0), (data, 20)):
         report = compress(
-            tmp_path, data=data, eval_data=data, epochs=epochs, ratio=0.85,
+            tmp_path, data=given, eval_data=data, epochs=epochs, ratio=0.85,
             output=tmp_path / str(epochs),
         )  # fmt: skip
         assert report.metric is not None

@@ -163,5 +163,5 @@ def test_targets() -> None:
 def test_criteria_and_forms() -> None:
     from crespr_onnx.training.criteria import CRITERIA as IMPLEMENTED
 
-    assert tuple(IMPLEMENTED) == CRITERIA == ("magnitude", "taylor")
+    assert tuple(IMPLEMENTED) == CRITERIA == ("magnitude", "taylor", "hessian", "lrp")
     assert FORMS == ("grouped", "separate")

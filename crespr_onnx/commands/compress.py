@@ -110,4 +110,6 @@ def compress(
         return 0
     if processes.is_main():
         show_report(report, settings.output or Path(f"compressed-{settings.model.stem}"), as_json)
+    elif report.exit_code:
+        processes.give_way()
     return report.exit_code

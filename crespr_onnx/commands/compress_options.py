@@ -70,7 +70,7 @@ SETTINGS = (
         "--criterion",
         default="magnitude",
         show_default=True,
-        metavar="magnitude|taylor",
+        metavar="magnitude|taylor|hessian|lrp",
         help="How the importance of a weight is measured.",
     ),
     click.option(
@@ -86,7 +86,7 @@ SETTINGS = (
         type=int,
         default=15,
         show_default=True,
-        help="Passes over the data in all; 0 prunes without training.",
+        help="Passes over the data in all; 0 prunes at once and re-fits what stays to --data.",
     ),
     click.option(
         "--batch-size",

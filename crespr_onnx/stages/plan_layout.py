@@ -8,8 +8,9 @@ import onnx_ir as ir
 
 from crespr_onnx.errors import ModelError, UsageError
 from crespr_onnx.layout import ChannelGraph, Layout
-from crespr_onnx.progress import Listener, Progress
+from crespr_onnx.progress import Listener, Progress, silent
 from crespr_onnx.settings import CompressSettings
+from crespr_onnx.stages.correct import correct
 from crespr_onnx.stages.lower import split
 from crespr_onnx.stages.masking import masked_copy
 from crespr_onnx.training.allocate import (
@@ -123,9 +124,12 @@ def choose_plan(
     """Cuts the dense model down to each of the best plans, trains it briefly, keeps the best.
 
     Kept importance alone does not tell how well a small network trains, a short training does.
+    Without training, it does not tell how well a re-fit goes either, and so that is tried.
     """
     if lesson is None:
         return plans[0]
+    if settings.epochs == 0 and len(plans) > 1:
+        return _best_corrected(dense, graph, plans, lesson, settings, notify)
     whole = settings.epochs * lesson.steps(settings.batch_size)
     steps = min(MAX_TRIAL_STEPS, int(TRIAL_SHARE * whole / len(plans)))
     if len(plans) == 1 or steps < 1:
@@ -156,5 +160,27 @@ def choose_plan(
         notify(Progress("trying cluster counts", (i + 1) / len(plans), detail))
     good = [plan for plan, loss in zip(plans, losses, strict=True) if loss <= TIE * min(losses)]
     chosen = min(good, key=lambda plan: plan.clusters)
+    notify(Progress("trying cluster counts", 1.0, f"chose {chosen.clusters}"))
+    return chosen
+
+
+def _best_corrected(
+    dense: ir.Model,
+    graph: ChannelGraph,
+    plans: list[LayoutPlan],
+    lesson: Lesson,
+    settings: CompressSettings,
+    notify: Listener,
+) -> LayoutPlan:
+    """The plan whose re-fitted model has the lowest loss; the first of equals."""
+    losses = []
+    for i, plan in enumerate(plans):
+        masked = masked_copy(dense, graph, plan.layout)
+        found = correct(dense, masked, graph, plan.layout, lesson, settings, silent)
+        loss = found.after if found.helped else found.before
+        losses.append(loss if np.isfinite(loss) else np.inf)
+        detail = f"{plan.clusters} clusters: loss {losses[-1]:.4f}"
+        notify(Progress("trying cluster counts", (i + 1) / len(plans), detail))
+    chosen = plans[int(np.argmin(losses))]
     notify(Progress("trying cluster counts", 1.0, f"chose {chosen.clusters}"))
     return chosen

@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import onnx_ir as ir
@@ -14,6 +15,7 @@ from crespr_onnx.layout import ChannelGraph, Layout
 from crespr_onnx.progress import Listener, Progress
 from crespr_onnx.settings import CompressSettings
 from crespr_onnx.stages.answers import answers_of
+from crespr_onnx.stages.correct import correct
 from crespr_onnx.stages.masking import mask_weights
 from crespr_onnx.stages.plan_layout import LayoutPlan
 from crespr_onnx.training.checkpoint import Checkpoint
@@ -72,7 +74,8 @@ def make_lesson(
             "no output of the model has a row of floating-point numbers for each sample, so there "
             "is nothing to learn from; run with --epochs 0 and without --data"
         )
-    objective = objective_for(dense, samples)
+    variances = tuple(0.0 if target is None else float(target.var()) for target in targets)
+    objective = replace(objective_for(dense, samples), variances=variances)
     if settings.loss is not None:
         objective = own_objective(settings.loss, objective)
     lesson = Lesson(
@@ -132,6 +135,9 @@ def restrict(
 ) -> tuple[ir.Model, Layout]:
     """Shrinks the dense model to the sizes of a plan while training.
 
+    Without epochs for that it is cut at once, and what is left is corrected if there is data. After
+    a restriction, a correction takes back some of what was learnt.
+
     Returns:
         A copy of the dense model with the restricted weights, and the layout, which training has
         had its say in.
@@ -167,6 +173,8 @@ def restrict(
         imported.write_back(model)
         layout = restriction.layout
     mask_weights(model, graph, layout)
+    if not epochs and lesson is not None:
+        model = correct(dense, model, graph, layout, lesson, settings, notify).model
     return model, layout
 
 

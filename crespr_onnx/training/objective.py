@@ -45,12 +45,15 @@ class Objective:
         probabilities: whether those scores have been through a softmax already.
         temperature: T.
         label_weight: share of the cross-entropy, the rest being distillation.
+        variances: per output the variance of the dense model's answers, so that every batch, and
+            every part of one, is measured alike; without them those of the batch are taken.
     """
 
     classifier: bool
     probabilities: bool = False
     temperature: float = 3.0
     label_weight: float = 0.3
+    variances: tuple[float, ...] = ()
 
     def loss(self, outputs: Any, batch: Batch) -> torch.Tensor:  # noqa: ANN401
         """Mean loss of a batch.
@@ -60,10 +63,16 @@ class Objective:
             batch: the batch that it was given.
         """
         answers = outputs if isinstance(outputs, tuple | list) else (outputs,)
-        pairs = [(a, t) for a, t in zip(answers, batch.targets, strict=True) if t is not None]
+        triples = [
+            (a, t, v)
+            for a, t, v in zip(
+                answers, batch.targets, self.variances or [None] * len(answers), strict=True
+            )
+            if t is not None
+        ]
         if not self.classifier:
-            return torch.stack([_relative_error(a, t) for a, t in pairs]).mean()
-        scores, target = map(self._logits, pairs[0])
+            return torch.stack([_relative_error(*triple) for triple in triples]).mean()
+        scores, target = map(self._logits, triples[0][:2])
         t = self.temperature
         distillation = (
             t
@@ -85,5 +94,8 @@ class Objective:
         return scores.clamp_min(1e-12).log() if self.probabilities else scores
 
 
-def _relative_error(answer: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
-    return functional.mse_loss(answer, target) / (target.var(correction=0) + 1e-12)
+def _relative_error(
+    answer: torch.Tensor, target: torch.Tensor, variance: float | None
+) -> torch.Tensor:
+    scale = target.var(correction=0) if variance is None else variance
+    return functional.mse_loss(answer, target) / (scale + 1e-12)

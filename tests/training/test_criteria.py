@@ -10,6 +10,7 @@ from crespr_onnx.layout import ChannelGraph
 from crespr_onnx.training.channel_edges import channel_edges, channel_importance
 from crespr_onnx.training.criteria import CRITERIA
 from crespr_onnx.training.criteria.criterion import weight_energy
+from crespr_onnx.training.criteria.hessian import Hessian
 from crespr_onnx.training.criteria.magnitude import Magnitude
 from crespr_onnx.training.criteria.taylor import Taylor
 from crespr_onnx.training.importer import import_model
@@ -118,6 +119,52 @@ def test_taylor_leaves_no_gradient_behind() -> None:
     imported = import_model(model)
     Taylor().score(imported, graph, lesson.calibration(4, 2), lesson.objective)
     assert [p.grad for p in imported.module.parameters()] == [None] * 6
+
+
+def test_hessian_is_the_loss_when_a_connection_goes_and_the_others_adapt() -> None:
+    model, graph, lesson = setting("mlp", samples=60)
+    batches = lesson.calibration(20, 3)
+    found = Hessian(damping=0.05).score(import_model(model), graph, batches, lesson.objective)
+    x = lesson.samples.inputs["x"].astype(np.float64)
+    for edge in graph.edges:
+        read = mlp_activations(model, x)[edge.weight]
+        read = np.column_stack([read, np.ones(len(read))])
+        hessian = read.T @ read / len(read)
+        ridge = 0.05 * np.diag(hessian)[:-1].mean()
+        inverse = np.linalg.inv(hessian + np.diag([ridge] * (len(hessian) - 1) + [0.0]))
+        w = by_output(model, edge.weight)
+        expected = np.zeros_like(w)
+        for j, i in np.ndindex(*w.shape):
+            expected[j, i] = w[j, i] ** 2 / inverse[i, i]
+        np.testing.assert_allclose(found[edge.name], expected, rtol=1e-4)
+
+
+def test_hessian_takes_the_taps_of_a_kernel_together() -> None:
+    model, graph, lesson = setting("cnn")
+    batches = lesson.calibration(6, 2)
+    found = Hessian(damping=0.1).score(import_model(model), graph, batches, lesson.objective)
+    x = np.pad(lesson.samples.inputs["x"].astype(np.float64), [(0, 0), (0, 0), (1, 1), (1, 1)])
+    patches = [x[s, 0, r : r + 3, c : c + 3] for s in range(12) for r in range(6) for c in range(6)]
+    read = np.column_stack([np.reshape(patches, (-1, 9)), np.ones(len(patches))])
+    hessian = read.T @ read / len(read)
+    ridge = 0.1 * np.diag(hessian)[:-1].mean()
+    inverse = np.linalg.inv(hessian + np.diag([ridge] * 9 + [0.0]))
+    w = array(model, "w1").astype(np.float64).reshape(4, 9)
+    expected = [[row @ np.linalg.inv(inverse[:9, :9]) @ row] for row in w]
+    np.testing.assert_allclose(found[graph.edges[0].name], expected, rtol=1e-4)
+
+
+def test_hessian_is_magnitude_where_there_is_no_hessian(monkeypatch: pytest.MonkeyPatch) -> None:
+    model, graph, lesson = setting("mlp")
+    monkeypatch.setattr("crespr_onnx.training.criteria.hessian.MAX_INPUTS", 7)
+    batches = lesson.calibration(4, 3)
+    found, plain = (
+        criterion.score(import_model(model), graph, batches, lesson.objective)
+        for criterion in (Hessian(), Magnitude())
+    )
+    same = [np.array_equal(found[e.name], plain[e.name]) for e in graph.edges]
+    assert [len(e.in_channels) for e in graph.edges] == [6, 8, 12]
+    assert same == [False, True, True]
 
 
 def test_weight_energy_is_the_squared_weight() -> None:

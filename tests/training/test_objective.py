@@ -93,6 +93,14 @@ def test_other_outputs_are_compared_relative_to_their_variance() -> None:
         assert found == pytest.approx(expected, rel=1e-9)
 
 
+def test_known_variances_take_the_place_of_those_of_the_batch() -> None:
+    answers, targets = [RNG.normal(size=(6, 3)) for _ in range(2)], [np.ones((6, 3)), None]
+    given = Batch((), (torch.from_numpy(targets[0]), None), None)
+    objective = Objective(False, variances=(4.0, 0.0))
+    found = float(objective.loss([torch.from_numpy(a) for a in answers], given))
+    assert found == pytest.approx(((answers[0] - 1) ** 2).mean() / 4.0, rel=1e-9)
+
+
 def test_a_constant_output_is_no_division_by_zero() -> None:
     found = loss(Objective(False), np.ones((4, 1)), batch(np.ones((4, 1))))
     assert found == 0.0
