@@ -10,10 +10,10 @@ import torch
 from pipeline_models import compress, normal, write_data, write_mlp
 
 from crespr_onnx.data import Samples
-from crespr_onnx.layout import ChannelGraph
+from crespr_onnx.layout import ChannelGraph, WeightedEdge
 from crespr_onnx.progress import Progress, silent
 from crespr_onnx.settings import CompressSettings
-from crespr_onnx.stages.correct import correct
+from crespr_onnx.stages.correct import correct, samples_for
 from crespr_onnx.stages.masking import masked_copy
 from crespr_onnx.stages.plan_layout import LayoutPlan, choose_plan, possible_plans
 from crespr_onnx.stages.prepare import prepare_model
@@ -145,3 +145,22 @@ def test_one_shot_needs_data_but_no_labels(tmp_path: Path, criterion: str) -> No
     assert corrected.metric is not None
     assert blind.metric is not None
     assert corrected.metric.drop < blind.metric.drop
+
+
+@pytest.mark.parametrize(
+    ("inputs", "kernel", "positions", "samples"),
+    [
+        (100, 1, 1, 512),
+        (784, 1, 1, 4 * 784),
+        (4000, 1, 1, 4096),
+        (200, 9, 2, 2 * 200 * 9),
+        (512, 9, 196, 512),
+    ],
+)
+def test_wide_layers_want_more_samples_and_many_positions_fewer(
+    inputs: int, kernel: int, positions: int, samples: int
+) -> None:
+    ends = np.arange(inputs), np.arange(inputs, inputs + 2)
+    edge = WeightedEdge("e", "Conv", "w", 1, 0, *ends, kernel, positions)
+    graph = ChannelGraph((), (edge,), {}, {}, {})
+    assert samples_for(graph) == samples

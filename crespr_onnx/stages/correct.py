@@ -8,15 +8,19 @@ import torch
 from crespr_onnx.layout import ChannelGraph, Layout
 from crespr_onnx.progress import Listener, Progress
 from crespr_onnx.settings import CompressSettings
+from crespr_onnx.training.calibration import width_of
 from crespr_onnx.training.importer import ImportedModel, import_model
 from crespr_onnx.training.lesson import Lesson
 from crespr_onnx.training.objective import Batch
 from crespr_onnx.training.offsets import find_offsets
+from crespr_onnx.training.patches import POSITIONS
 from crespr_onnx.training.reestimate import reestimate_batch_norm
 from crespr_onnx.training.refit import Refit, refit
 
-SAMPLES = 1024
-"""Most samples that weights are re-fitted on."""
+ROWS_PER_INPUT = 4
+"""Rows per input of a layer that a re-fit wants: with fewer it learns the samples by heart."""
+SAMPLES = (512, 4096)
+"""Fewest and most samples that weights are re-fitted on, if there are as many."""
 
 
 @dataclass(frozen=True)
@@ -64,8 +68,9 @@ def correct(
         settings: batch size.
         notify: told about progress.
     """
-    size = min(settings.batch_size, SAMPLES)
-    batches = lesson.calibration(size, SAMPLES // size)
+    samples = samples_for(graph)
+    size = min(settings.batch_size, samples)
+    batches = lesson.calibration(size, -(-samples // size))
     source, target = import_model(dense), import_model(masked)
     masks = {edge.name: layout.edge_mask(graph, edge) for edge in graph.edges}
     before = _loss(target, lesson, batches)
@@ -83,6 +88,17 @@ def correct(
     target.write_back(corrected)
     outcome = Correction(corrected, found, before, _loss(target, lesson, batches))
     return outcome if outcome.helped else Correction(masked, found, before, outcome.after)
+
+
+def samples_for(graph: ChannelGraph) -> int:
+    """How many samples a re-fit wants: a layer sees as many rows of each as it has positions."""
+    wanted = [
+        ROWS_PER_INPUT * width_of(edge) // min(edge.positions, POSITIONS)
+        for edge in graph.edges
+        if edge.frozen is None
+    ]
+    fewest, most = SAMPLES
+    return min(max([fewest, *wanted]), most)
 
 
 def _loss(imported: ImportedModel, lesson: Lesson, batches: list[Batch]) -> float:

@@ -89,7 +89,9 @@ def check_loss(objective: OwnObjective, module: torch.nn.Module, batch: Batch) -
         loss = objective.loss(module(*batch.inputs), batch)
     name = f"--loss {objective.name}"
     if not torch.isfinite(loss):
-        raise UsageError(f"{name}: is {float(loss.detach())} for the dense model; it must be finite")
+        raise UsageError(
+            f"{name}: is {float(loss.detach())} for the dense model; it must be finite"
+        )
     parameters = [p for p in module.parameters() if p.requires_grad]
     gradients = (
         torch.autograd.grad(loss, parameters, allow_unused=True) if loss.requires_grad else ()
