@@ -159,6 +159,7 @@ def restrict(
                     return restriction.next_layout(progress, scores)
 
                 restriction.cut(progress, on_main(found))
+            restriction.hold()
 
         fine_tune(
             imported.module,
@@ -169,7 +170,6 @@ def restrict(
             checkpoint=Checkpoint(checkpoint, restriction),
         )
         cut(1.0)
-        restriction.commit()
         imported.write_back(model)
         layout = restriction.layout
     mask_weights(model, graph, layout)

@@ -7,7 +7,6 @@ from, so names, dynamic dimensions and untouched operators of that graph stay as
 import numpy as np
 import onnx_ir as ir
 import torch
-from torch.nn.utils import parametrize
 
 from crespr_onnx.training.assemble import Assembly, assemble
 
@@ -21,17 +20,6 @@ class ImportedModel(Assembly):
         tensor = getattr(self.module.get_submodule(binding.module), binding.attribute)
         assert isinstance(tensor, torch.Tensor)
         return tensor
-
-    def parameter(self, initializer: str) -> torch.Tensor:
-        """The leaf tensor behind `tensor`: the same, unless the weight is parametrized."""
-        binding = self.bindings[initializer]
-        owner = self.module.get_submodule(binding.module)
-        if parametrize.is_parametrized(owner, binding.attribute):
-            parametrizations = owner.get_submodule(f"parametrizations.{binding.attribute}")
-            original = parametrizations.original
-            assert isinstance(original, torch.Tensor)
-            return original
-        return self.tensor(initializer)
 
     def write_back(self, model: ir.Model) -> None:
         """Copies the module's current weights into the initializers of a model, in place."""

@@ -12,14 +12,14 @@ FloatArray = NDArray[np.float64]
 
 def weight_matrix(imported: ImportedModel, edge: WeightedEdge) -> FloatArray:
     """The weights of an edge as a matrix."""
-    weight = imported.parameter(edge.weight).detach().double().cpu().numpy()
+    weight = imported.tensor(edge.weight).detach().double().cpu().numpy()
     oriented = weight if _outputs_first(imported, edge) else weight.swapaxes(0, 1)
     return np.ascontiguousarray(oriented.reshape(len(oriented), -1))
 
 
 def set_weight_matrix(imported: ImportedModel, edge: WeightedEdge, matrix: FloatArray) -> None:
     """Gives an edge the weights of a matrix, in place."""
-    parameter = imported.parameter(edge.weight)
+    parameter = imported.tensor(edge.weight)
     shape = tuple(parameter.shape)
     if _outputs_first(imported, edge):
         oriented = matrix.reshape(shape)

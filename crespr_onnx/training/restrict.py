@@ -12,12 +12,10 @@ from collections.abc import Mapping
 
 import numpy as np
 import torch
-from torch import nn
-from torch.nn.utils import parametrize
 
-from crespr_onnx.layout import BoolArray, ChannelGraph, Layout, WeightedEdge
+from crespr_onnx.layout import ChannelGraph, Layout
 from crespr_onnx.training.allocate import Allocation
-from crespr_onnx.training.channel_edges import FloatArray, channel_edges
+from crespr_onnx.training.channel_edges import channel_edges
 from crespr_onnx.training.cluster import improve, select
 from crespr_onnx.training.criteria.criterion import Importance
 from crespr_onnx.training.importer import ImportedModel
@@ -30,29 +28,11 @@ SWEEPS = 2
 """Passes over all groups to improve a layout that is nearly right."""
 
 
-class _Mask(nn.Module):
-    """Multiplies a weight by zero or one per connection."""
-
-    def __init__(self, mask: torch.Tensor) -> None:
-        super().__init__()
-        self.register_buffer("mask", mask)
-
-    @property
-    def tensor(self) -> torch.Tensor:
-        """The mask, in the axes of the weight."""
-        mask = self.mask
-        assert isinstance(mask, torch.Tensor)
-        return mask
-
-    def forward(self, weight: torch.Tensor) -> torch.Tensor:
-        return weight * self.tensor
-
-
 class Restriction:
-    """The masks on all weighted edges of an imported model.
+    """The masks on all weighted edges of an imported model while it trains.
 
     Args:
-        imported: the model; its weights are parametrized until `commit`.
+        imported: the model; its weights are set to zero in place.
         graph: its channels.
         layout: the layout to start from, made for the whole allocation.
         allocation: the sizes to end with.
@@ -70,17 +50,7 @@ class Restriction:
         self._graph = graph
         self._allocation = allocation
         self._cuts = 0
-        self._masks: dict[str, _Mask] = {}
-        self._owners: list[tuple[nn.Module, str]] = []
-        for edge in graph.edges:
-            if edge.frozen is None and edge.weight not in self._masks:
-                weight = imported.tensor(edge.weight)
-                shape = (*weight.shape[:2], *[1] * (weight.ndim - 2))
-                mask = _Mask(torch.ones(shape, dtype=weight.dtype, device=weight.device))
-                for owner, attribute in _owners(imported.module, weight):
-                    parametrize.register_parametrization(owner, attribute, mask, unsafe=True)
-                    self._owners.append((owner, attribute))
-                self._masks[edge.weight] = mask
+        self._masks: dict[str, torch.Tensor] = {}
 
     def due(self, progress: float) -> bool:
         """Whether a cut is due at a point (0..1) of the phase."""
@@ -89,7 +59,7 @@ class Restriction:
     def next_layout(self, progress: float, importance: Importance) -> Layout:
         """The layout for a point of the phase and the importance of the weights as they are."""
         sizes = self._sizes(1.0 - (1.0 - _cuts_at(progress) / CUTS) ** 3)
-        edges = channel_edges(self._graph, self._of_what_is_left(importance))
+        edges = channel_edges(self._graph, importance)
         reading = {
             e.edge.name: select(e, self.layout, sizes.fan_in[e.edge.name])
             for e in edges
@@ -99,19 +69,20 @@ class Restriction:
         return improve(self._graph, edges, sizes, start, SWEEPS)
 
     def cut(self, progress: float, layout: Layout) -> None:
-        """Sets everything outside a layout to zero, for good."""
+        """Takes a layout for what is stored from now on."""
         self.layout = layout
         self._cuts = _cuts_at(progress)
         self._set_masks()
+
+    def hold(self) -> None:
+        """Sets everything outside the layout to zero: a step of the optimiser moves it again.
+
+        That costs neither a second set of weights nor gradients through one, as a mask inside the
+        model would.
+        """
         with torch.no_grad():
             for weight, mask in self._masks.items():
-                self._imported.parameter(weight).mul_(mask.tensor)
-
-    def commit(self) -> None:
-        """Makes the restricted weights the weights; nothing is parametrized any more."""
-        for owner, attribute in self._owners:
-            parametrize.remove_parametrizations(owner, attribute)
-        self._owners.clear()
+                self._imported.tensor(weight).mul_(mask)
 
     def state(self) -> dict[str, torch.Tensor]:
         """The layout and how far the schedule is, for a checkpoint."""
@@ -146,38 +117,20 @@ class Restriction:
         }
         return Allocation(final.clusters, np.maximum(widths, final.widths), fan_in, final.weights)
 
-    def _of_what_is_left(self, importance: Importance) -> dict[str, FloatArray]:
-        """Importance without that of weights that are cut: an optimiser's momentum moves them."""
-        left = dict(importance)
-        if self._cuts:
-            for edge in self._graph.edges:
-                if edge.frozen is None:
-                    left[edge.name] = importance[edge.name] * self._mask(edge)
-        return left
-
-    def _mask(self, edge: WeightedEdge) -> BoolArray:
-        return self.layout.edge_mask(self._graph, edge)
-
     def _set_masks(self) -> None:
         for edge in self._graph.edges:
             if edge.frozen is None:
-                mask, out_axis = self._masks[edge.weight].tensor, edge.out_axis
+                mask, out_axis = self.layout.edge_mask(self._graph, edge), edge.out_axis
                 if self._imported.bindings[edge.weight].transposed:
                     out_axis = 1 - out_axis
-                oriented = self._mask(edge) if out_axis == 0 else self._mask(edge).T
-                mask.copy_(torch.from_numpy(np.ascontiguousarray(oriented)).reshape(mask.shape))
+                weight = self._imported.tensor(edge.weight)
+                shape = (*weight.shape[:2], *[1] * (weight.ndim - 2))
+                oriented = np.ascontiguousarray(mask if out_axis == 0 else mask.T)
+                self._masks[edge.weight] = (
+                    torch.from_numpy(oriented).reshape(shape).to(weight.device)
+                )
 
 
 def _cuts_at(progress: float) -> int:
     """Steps of the schedule that are behind at a point of the phase, the first at its start."""
     return min(CUTS, int(progress / RESTRICTED_AT * CUTS) + 1)
-
-
-def _owners(module: nn.Module, weight: torch.Tensor) -> list[tuple[nn.Module, str]]:
-    """Every place that holds a weight: layers that share one must be restricted alike."""
-    return [
-        (owner, attribute)
-        for owner in module.modules()
-        for attribute, tensor in owner.named_parameters(recurse=False, remove_duplicate=False)
-        if tensor is weight
-    ]

@@ -187,7 +187,7 @@ def test_bfloat16_weights_are_written_back() -> None:
     model = ir.from_proto(proto)
     imported = import_model(model)
     with torch.no_grad():
-        imported.parameter("w").mul_(2)
+        imported.tensor("w").mul_(2)
     imported.write_back(model)
     np.testing.assert_array_equal(array(model, "w").astype(np.float32), [3, -4])
     assert model.graph.initializers["w"].const_value.dtype == ir.DataType.BFLOAT16

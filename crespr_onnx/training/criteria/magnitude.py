@@ -30,7 +30,7 @@ class Magnitude:
         """Importance of every connection, see `Criterion.score`."""
         energy = _input_energy(imported, graph, batches)
         return {
-            edge.name: connections(imported, edge, imported.parameter(edge.weight) ** 2)
+            edge.name: connections(imported, edge, imported.tensor(edge.weight) ** 2)
             * energy.get(edge.name, np.ones(len(edge.in_channels)))[None, :]
             for edge in graph.edges
         }

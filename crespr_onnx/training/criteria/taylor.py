@@ -36,7 +36,7 @@ class Taylor:
             imported.module.zero_grad(set_to_none=True)
             torch.autograd.backward(objective.loss(imported.module(*batch.inputs), batch))
             for edge in graph.edges:
-                weight = imported.parameter(edge.weight)
+                weight = imported.tensor(edge.weight)
                 if weight.grad is not None:
                     scores[edge.name] += connections(imported, edge, (weight.grad * weight) ** 2)
         imported.module.zero_grad(set_to_none=True)

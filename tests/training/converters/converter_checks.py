@@ -147,7 +147,7 @@ def train(imported: ImportedModel, feeds: dict[str, Array], steps: int = 2) -> N
         optimizer.zero_grad()
         run_module(imported, list(feeds.values()))[0].float().square().mean().backward()
         for name in imported.bindings:
-            gradient = imported.parameter(name).grad
+            gradient = imported.tensor(name).grad
             assert gradient is not None, f"no gradient reaches {name}"
             assert torch.isfinite(gradient).all()
         optimizer.step()
