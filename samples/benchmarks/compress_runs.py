@@ -15,59 +15,32 @@ import subprocess
 import sys
 import tempfile
 import time
-from dataclasses import dataclass
 from pathlib import Path
 
-CIFAR_OPTIONS = ("--image-mean", ".485,.456,.406", "--image-std", ".229,.224,.225")
+from bench_models import BENCH_MODELS, BenchModel, add_locations, locate
 
-
-@dataclass(frozen=True)
-class Benchmark:
-    """A model with its data and the ratios to reach.
-
-    Attributes:
-        model: file name in the folder of models, or in that of the prepared data.
-        data: folder of train.npz and eval.npz in the prepared data, or "cifar".
-        ratios: physical ratios.
-        options: further options of the command.
-    """
-
-    model: str
-    data: str
-    ratios: tuple[float, ...]
-    options: tuple[str, ...] = ()
-
-
-BENCHMARKS = {
-    "lenet5_mnist": Benchmark("lenet5_mnist.onnx", "mnist", (0.98, 0.90, 0.95, 0.99)),
-    "lenet5_fashion": Benchmark("lenet5_fashion.onnx", "fashion", (0.95,)),
-    "mlp_mnist": Benchmark("mlp.onnx", "mlp", (0.95, 0.98)),
-    "resnet20_cifar": Benchmark(
-        "cifar_resnet20_jpegft_bn.onnx",
-        "cifar",
-        (0.90, 0.98),
-        ("--epochs", "4", "--batch-size", "64", *CIFAR_OPTIONS),
-    ),
+RATIOS = {
+    "lenet5_mnist": (0.98, 0.90, 0.95, 0.99),
+    "lenet5_fashion": (0.95,),
+    "mlp_mnist": (0.95, 0.98),
+    "resnet20_cifar": (0.90, 0.98),
 }
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--models", type=Path, required=True)
-    parser.add_argument("--data", type=Path, required=True, help="output of prepare_data.py")
-    parser.add_argument("--cifar", type=Path, help="folder with train/<class> and test/<class>")
-    parser.add_argument("--only", choices=BENCHMARKS, action="append")
+    add_locations(parser)
+    parser.add_argument("--only", choices=RATIOS, action="append")
     parser.add_argument("--ratios", type=float, nargs="*")
     parser.add_argument("--seeds", type=int, nargs="*", default=[0, 1])
     parser.add_argument("--threads", type=int, default=os.cpu_count())
     parser.add_argument("--out", type=Path, required=True)
     arguments, more = parser.parse_known_args()
     arguments.out.parent.mkdir(parents=True, exist_ok=True)
-    for name in arguments.only or BENCHMARKS:
-        benchmark = BENCHMARKS[name]
-        for ratio in arguments.ratios or benchmark.ratios:
+    for name in arguments.only or RATIOS:
+        for ratio in arguments.ratios or RATIOS[name]:
             for seed in arguments.seeds:
-                record = run(name, benchmark, ratio, seed, arguments, more)
+                record = run(name, BENCH_MODELS[name], ratio, seed, arguments, more)
                 with arguments.out.open("a") as out:
                     out.write(json.dumps(record) + "\n")
                 print(json.dumps(record), flush=True)
@@ -75,22 +48,16 @@ def main() -> None:
 
 def run(
     name: str,
-    benchmark: Benchmark,
+    bench: BenchModel,
     ratio: float,
     seed: int,
     arguments: argparse.Namespace,
     more: list[str],
 ) -> dict[str, object]:
-    model = arguments.models / benchmark.model
-    if not model.exists():
-        model = arguments.data / benchmark.model
-    if benchmark.data == "cifar":
-        train, evaluation = arguments.cifar / "train", arguments.cifar / "test"
-    else:
-        folder = arguments.data / benchmark.data
-        train, evaluation = folder / "train.npz", folder / "eval.npz"
-    options = ["--ratio", str(ratio), "--seed", str(seed), "--target", "cpu", *benchmark.options,
-               "--max-drop", "1", "--min-speedup", "0", *more]  # fmt: skip
+    model, train, evaluation = locate(bench, arguments)
+    options = ["--ratio", str(ratio), "--seed", str(seed), "--target", "cpu",
+               "--epochs", str(bench.epochs), "--batch-size", str(bench.batch_size),
+               *image_options(bench), "--max-drop", "1", "--min-speedup", "0", *more]  # fmt: skip
     with tempfile.TemporaryDirectory() as output:
         command = [
             sys.executable, "-m", "crespr_onnx", "compress", str(model), "--data", str(train),
@@ -105,7 +72,7 @@ def run(
     report = json.loads(done.stdout)
     return {
         "benchmark": name,
-        "command": " ".join(["crespr-onnx compress", benchmark.model, *options]),
+        "command": " ".join(["crespr-onnx compress", bench.model, *options]),
         "threads": arguments.threads,
         "seed": seed,
         "status": report["status"],
@@ -121,6 +88,13 @@ def run(
         "timings_s": report["timings_s"],
         "versions": report["versions"],
     }
+
+
+def image_options(bench: BenchModel) -> list[str]:
+    if bench.images is None:
+        return []
+    mean, std = (",".join(map(str, values)) for values in (bench.images.mean, bench.images.std))
+    return ["--image-mean", mean, "--image-std", std]
 
 
 if __name__ == "__main__":

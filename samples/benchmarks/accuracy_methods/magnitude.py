@@ -1,0 +1,155 @@
+"""Unstructured magnitude pruning: what unlimited freedom of placement gives.
+
+Nothing becomes smaller or faster by it: a dense runtime stores and multiplies the zeros, which are
+counted as gone all the same.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from accuracy_methods.task import Outcome, Task
+from accuracy_methods.training import training_phases
+from crespr_onnx.layout import BoolArray, ChannelGraph
+from crespr_onnx.training.finetune import FineTuning, fine_tune
+from crespr_onnx.training.importer import ImportedModel, import_model
+from crespr_onnx.training.restrict import RESTRICTED_AT
+
+UPDATES = 200
+"""New masks while weights leave."""
+
+
+class Pruner:
+    """Masks on all weighted edges of a model; what is masked once stays masked.
+
+    Args:
+        imported: the model.
+        graph: its channels.
+        allowed: edge name -> connections that may stay, [n_out, n_in]; by default all.
+    """
+
+    def __init__(
+        self,
+        imported: ImportedModel,
+        graph: ChannelGraph,
+        allowed: Mapping[str, BoolArray] | None = None,
+    ) -> None:
+        self._weights: list[torch.Tensor] = []
+        self._masks: list[torch.Tensor] = []
+        self._fixed = graph.opaque_weights
+        for edge in {edge.weight: edge for edge in graph.edges}.values():
+            weight = imported.tensor(edge.weight)
+            mask = np.ones((len(edge.out_channels), len(edge.in_channels)), dtype=np.bool_)
+            if allowed is not None:
+                mask = allowed[edge.name]
+            transposed = imported.bindings[edge.weight].transposed
+            oriented = mask if (edge.out_axis == 0) != transposed else mask.T
+            shaped = torch.from_numpy(np.ascontiguousarray(oriented)).reshape(
+                *oriented.shape, *[1] * (weight.ndim - 2)
+            )
+            self._weights.append(weight)
+            self._masks.append(shaped.expand(weight.shape).clone())
+        self._whole = self.kept
+        self._updates = 0
+        self.apply()
+
+    @property
+    def kept(self) -> int:
+        """Weights that are not masked."""
+        return self._fixed + sum(int(mask.sum()) for mask in self._masks)
+
+    @torch.no_grad()
+    def apply(self) -> None:
+        """Sets what is masked to zero."""
+        for weight, mask in zip(self._weights, self._masks, strict=True):
+            weight.mul_(mask.to(weight.device))
+
+    @torch.no_grad()
+    def cut(self, keep: int) -> None:
+        """Keeps the largest magnitudes of all edges together, exactly so many of them."""
+        pairs = list(zip(self._weights, self._masks, strict=True))
+        scores = torch.cat([torch.where(m, w.cpu().abs(), -1.0).flatten() for w, m in pairs])
+        mask = torch.zeros(len(scores), dtype=torch.bool)
+        # No cut gives back what another took.
+        mask[scores.topk(min(keep, self.kept) - self._fixed).indices] = True
+        parts = torch.split(mask, [m.numel() for m in self._masks])
+        self._masks = [part.view_as(m) for part, m in zip(parts, self._masks, strict=True)]
+        self.apply()
+
+    def step(self, progress: float, keep: int) -> None:
+        """Cuts on the cubic schedule (Zhu and Gupta 2017, arXiv 1710.01878, equation 1).
+
+        Args:
+            progress: of the phase in which weights leave, 0 to 1; nothing leaves after 1.
+            keep: how many weights stay in the end.
+        """
+        updates = min(UPDATES, int(progress * UPDATES) + 1)
+        if updates > self._updates:
+            self._updates = updates
+            left = (1.0 - updates / UPDATES) ** 3
+            self.cut(keep + round((self._whole - keep) * left))
+
+
+def prune_gradually(
+    task: Task, imported: ImportedModel, pruner: Pruner, phases: Sequence[FineTuning], keep: int
+) -> Outcome:
+    """Trains in phases, in the first of which weights leave.
+
+    Args:
+        task: data, and where the weights go back to.
+        imported: the model.
+        pruner: the masks of its weights.
+        phases: of training.
+        keep: how many weights stay.
+    """
+    for i, phase in enumerate(phases):
+
+        def prune(progress: float, first: bool = i == 0) -> None:
+            if first:
+                pruner.step(progress / RESTRICTED_AT, keep)
+
+        def mask(progress: float, loss: float) -> None:
+            pruner.apply()
+
+        fine_tune(imported.module, task.lesson, phase, before_step=prune, after_step=mask)
+    return masked_outcome(task, imported, pruner)
+
+
+def masked_outcome(task: Task, imported: ImportedModel, pruner: Pruner) -> Outcome:
+    """Measures a masked model as it is now."""
+    model = task.dense.clone(deep_copy=True)
+    imported.write_back(model)
+    return Outcome(task.accuracy(model), pruner.kept)
+
+
+@dataclass(frozen=True)
+class Unstructured:
+    """Gradual pruning by global magnitude (arXiv 1710.01878), then fine-tuning.
+
+    Weights leave in the phase in which crespr restricts, by the same share of it.
+    """
+
+    trains: bool = True
+
+    def run(self, task: Task, ratio: float, seed: int) -> Outcome:
+        """See `Method.run`."""
+        imported = import_model(task.dense)
+        pruner = Pruner(imported, task.prepared.graph)
+        phases = training_phases(task.settings(ratio, seed))
+        return prune_gradually(task, imported, pruner, phases, task.budget(ratio))
+
+
+@dataclass(frozen=True)
+class OneShotMagnitude:
+    """Global magnitude at once, without training or data."""
+
+    trains: bool = False
+
+    def run(self, task: Task, ratio: float, seed: int) -> Outcome:
+        """See `Method.run`; nothing is random here."""
+        imported = import_model(task.dense)
+        pruner = Pruner(imported, task.prepared.graph)
+        pruner.cut(task.budget(ratio))
+        return masked_outcome(task, imported, pruner)
