@@ -52,7 +52,7 @@ class CompressSettings:
     clusters: int | None = None
     epochs: int = 15
     batch_size: int = 128
-    lr: float = 3e-3
+    lr: float = 1e-2
     loss: str | None = None
     patience: int | None = None
     precision: str = "auto"

@@ -96,7 +96,7 @@ SETTINGS = (
         help="Samples per training step.",
     ),
     click.option(
-        "--lr", type=float, default=3e-3, show_default=True, help="Highest learning rate."
+        "--lr", type=float, default=1e-2, show_default=True, help="Highest learning rate."
     ),
     click.option(
         "--loss",

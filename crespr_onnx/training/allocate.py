@@ -5,10 +5,10 @@ outputs form; so widths and reads are found first, and the clusters follow from 
 
 Starting from the dense model, the knob goes down that raises the price the least per weight saved.
 The price of a group is (edges of the group) * sqrt(channels it had) / (channels it keeps), that of
-a selection half of sqrt(inputs there are) / (inputs that a cluster reads). The reciprocal makes bottlenecks
-dear, so that no layer collapses, as layers do under global scores (Tanaka et al. 2020, arXiv
-2006.05467); the root lies between keeping the proportions of the model and giving every group the
-same width, either of which trained worse on the models tried.
+a selection READ_PRICE * sqrt(inputs there are) / (inputs that a cluster reads). The reciprocal makes
+bottlenecks dear, so that no layer collapses, as layers do under global scores (Tanaka et al. 2020,
+arXiv 2006.05467); the root lies between keeping the proportions of the model and giving every group
+the same width, either of which trained worse on the models tried.
 """
 
 import math

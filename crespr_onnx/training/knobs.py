@@ -14,7 +14,7 @@ from crespr_onnx.layout import ChannelGraph, IntArray, WeightedEdge
 
 FEWEST_INPUTS = 4
 """Edges with fewer inputs read all of them: there is nothing to choose."""
-READ_PRICE = 0.5
+READ_PRICE = 0.75
 """Price of reading few inputs, relative to that of keeping few channels, see allocate.py."""
 _TINY = 1e-12
 
