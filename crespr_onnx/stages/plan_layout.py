@@ -94,6 +94,7 @@ def possible_plans(
     clusters, most = settings.clusters, max_clusters(graph)
     edges = channel_edges(graph, scores)
     plans: list[tuple[float, LayoutPlan]] = []
+    before: tuple[int, ...] = ()
     for k in (clusters,) if clusters is not None else CANDIDATES:
         if k > most:
             break
@@ -103,6 +104,10 @@ def possible_plans(
             if clusters is not None:
                 raise
             break
+        counts = tuple(allocation.clusters.tolist())
+        if counts == before:
+            break
+        before = counts
         layout = cluster(graph, edges, allocation, settings.seed)
         plan = LayoutPlan(allocation, layout, k)
         plans.append((log_kept(layout, edges), plan))
