@@ -80,7 +80,7 @@ def record(key: dict[str, Any], task: Task) -> dict[str, Any]:
     # What all methods share must not count in the time of the first one.
     dense, _ = task.dense_accuracy, task.lesson
     method = METHODS[key["method"]]
-    start = time.perf_counter()
+    start, worked = time.perf_counter(), time.process_time()
     accuracy, weights, reason = None, None, None
     try:
         outcome = method.run(task, key["ratio"], key["seed"])
@@ -96,6 +96,7 @@ def record(key: dict[str, Any], task: Task) -> dict[str, Any]:
         "epochs": task.epochs if method.trains else 0,
         "reason": reason,
         "seconds": round(time.perf_counter() - start, 1),
+        "cpu_seconds": round(time.process_time() - worked, 1),
         "versions": Ledger("", {}, 0).report.versions,
     }
 

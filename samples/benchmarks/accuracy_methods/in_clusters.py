@@ -1,15 +1,15 @@
 """Unstructured pruning inside clusters: what the block structure costs."""
 
 import tempfile
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from accuracy_methods.crespr import chosen_plan
-from accuracy_methods.magnitude import Pruner, prune_gradually
+from accuracy_methods.magnitude import Pruner, Unstructured, prune_gradually
 from accuracy_methods.task import Outcome, Task
-from accuracy_methods.training import training_phases
 from crespr_onnx.progress import silent
-from crespr_onnx.stages.train import restrict
+from crespr_onnx.stages.train import restrict, restrict_epochs
+from crespr_onnx.training.finetune import FineTuning
 from crespr_onnx.training.importer import import_model
 
 
@@ -17,14 +17,16 @@ from crespr_onnx.training.importer import import_model
 class UnstructuredInClusters:
     """Crespr's restriction to more weights, then gradual magnitude among these.
 
-    The restriction takes its usual epochs; the masks inside the clusters close while crespr would
-    fine-tune the small model, and stay for the rest of that phase.
+    The restriction takes its usual epochs; the others go to gradual pruning as in `Unstructured`,
+    but inside the clusters.
 
     Attributes:
         spare: weights inside the clusters for each that stays.
+        gradual: how these are pruned.
     """
 
     spare: float = 2.0
+    gradual: Unstructured = field(default_factory=Unstructured)
     trains: bool = True
 
     def run(self, task: Task, ratio: float, seed: int) -> Outcome:
@@ -40,5 +42,7 @@ class UnstructuredInClusters:
         allowed = {edge.name: layout.edge_mask(graph, edge) for edge in graph.edges}
         imported = import_model(masked)
         pruner = Pruner(imported, graph, allowed)
-        phases = training_phases(wide)[-1:]
-        return prune_gradually(task, imported, pruner, phases, task.budget(ratio))
+        epochs = task.epochs - restrict_epochs(task.epochs)
+        phase = FineTuning(epochs, task.batch_size, self.gradual.lr, seed=seed + 1)
+        keep = task.budget(ratio)
+        return prune_gradually(task, imported, pruner, phase, keep, self.gradual.until)

@@ -4,18 +4,16 @@ Nothing becomes smaller or faster by it: a dense runtime stores and multiplies t
 counted as gone all the same.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 
 from accuracy_methods.task import Outcome, Task
-from accuracy_methods.training import training_phases
 from crespr_onnx.layout import BoolArray, ChannelGraph
 from crespr_onnx.training.finetune import FineTuning, fine_tune
 from crespr_onnx.training.importer import ImportedModel, import_model
-from crespr_onnx.training.restrict import RESTRICTED_AT
 
 UPDATES = 200
 """New masks while weights leave."""
@@ -93,27 +91,26 @@ class Pruner:
 
 
 def prune_gradually(
-    task: Task, imported: ImportedModel, pruner: Pruner, phases: Sequence[FineTuning], keep: int
+    task: Task, imported: ImportedModel, pruner: Pruner, phase: FineTuning, keep: int, until: float
 ) -> Outcome:
-    """Trains in phases, in the first of which weights leave.
+    """Trains while weights leave, and then for the rest of the phase.
 
     Args:
         task: data, and where the weights go back to.
         imported: the model.
         pruner: the masks of its weights.
-        phases: of training.
+        phase: of training.
         keep: how many weights stay.
+        until: share of the phase after which no weight leaves any more.
     """
-    for i, phase in enumerate(phases):
 
-        def prune(progress: float, first: bool = i == 0) -> None:
-            if first:
-                pruner.step(progress / RESTRICTED_AT, keep)
+    def prune(progress: float) -> None:
+        pruner.step(progress / until, keep)
 
-        def mask(progress: float, loss: float) -> None:
-            pruner.apply()
+    def mask(progress: float, loss: float) -> None:
+        pruner.apply()
 
-        fine_tune(imported.module, task.lesson, phase, before_step=prune, after_step=mask)
+    fine_tune(imported.module, task.lesson, phase, before_step=prune, after_step=mask)
     return masked_outcome(task, imported, pruner)
 
 
@@ -126,19 +123,26 @@ def masked_outcome(task: Task, imported: ImportedModel, pruner: Pruner) -> Outco
 
 @dataclass(frozen=True)
 class Unstructured:
-    """Gradual pruning by global magnitude (arXiv 1710.01878), then fine-tuning.
+    """Gradual pruning by global magnitude (arXiv 1710.01878), then fine-tuning, in one phase.
 
-    Weights leave in the phase in which crespr restricts, by the same share of it.
+    It has a learning rate of its own, for the large network that it trains is spoilt by rates that
+    a small one needs, and a baseline must not lose by what suits its rival.
+
+    Attributes:
+        lr: highest learning rate.
+        until: share of the training in which weights leave.
     """
 
+    lr: float = 1e-3
+    until: float = 0.4
     trains: bool = True
 
     def run(self, task: Task, ratio: float, seed: int) -> Outcome:
         """See `Method.run`."""
         imported = import_model(task.dense)
         pruner = Pruner(imported, task.prepared.graph)
-        phases = training_phases(task.settings(ratio, seed))
-        return prune_gradually(task, imported, pruner, phases, task.budget(ratio))
+        phase = FineTuning(task.epochs, task.batch_size, self.lr, seed=seed)
+        return prune_gradually(task, imported, pruner, phase, task.budget(ratio), self.until)
 
 
 @dataclass(frozen=True)
