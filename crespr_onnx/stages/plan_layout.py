@@ -14,13 +14,14 @@ from crespr_onnx.stages.correct import correct
 from crespr_onnx.stages.lower import split
 from crespr_onnx.stages.masking import masked_copy
 from crespr_onnx.training.allocate import (
+    READ_PRICES,
     Allocation,
     allocate,
     max_clusters,
     max_ratio,
     shown,
 )
-from crespr_onnx.training.channel_edges import channel_edges
+from crespr_onnx.training.channel_edges import ChannelEdge, channel_edges
 from crespr_onnx.training.cluster import cluster, log_kept
 from crespr_onnx.training.criteria.criterion import Importance
 from crespr_onnx.training.finetune import FineTuning, fine_tune, mean_loss
@@ -30,7 +31,7 @@ from crespr_onnx.training.together import on_main
 
 CANDIDATES = (1, 2, 4, 8, 16, 32)
 """Cluster counts that `--clusters auto` considers."""
-MAX_TRIALS = 3
+TRIALS_PER_PRICE = 2
 TIE = 1.05
 """A trial loss up to this many times the lowest counts as equal: then fewer clusters, which run
 faster, are preferred."""
@@ -91,31 +92,33 @@ def possible_plans(
     Raises:
         UsageError: if the cluster count that is asked for does not reach the ratio.
     """
-    clusters, most = settings.clusters, max_clusters(graph)
     edges = channel_edges(graph, scores)
+    plans = [
+        plan
+        for price in READ_PRICES
+        for plan in _plans_at(graph, settings, edges, price)[:TRIALS_PER_PRICE]
+    ]
+    return [plan for _, plan in sorted(plans, key=lambda ranked: -ranked[0])]
+
+
+def _plans_at(
+    graph: ChannelGraph,
+    settings: CompressSettings,
+    edges: tuple[ChannelEdge, ...],
+    read_price: float,
+) -> list[tuple[float, LayoutPlan]]:
+    """Plans of all cluster counts with what they keep, the best first."""
     plans: list[tuple[float, LayoutPlan]] = []
     before: tuple[int, ...] = ()
-    for k in (clusters,) if clusters is not None else CANDIDATES:
-        if k > most:
-            break
-        try:
-            allocation = allocate(graph, k, settings.ratio)
-        except UsageError:
-            if clusters is not None:
-                raise
-            break
+    for k in (settings.clusters,) if settings.clusters is not None else CANDIDATES:
+        allocation = allocate(graph, k, settings.ratio, read_price)
         counts = tuple(allocation.clusters.tolist())
         if counts == before:
             break
         before = counts
         layout = cluster(graph, edges, allocation, settings.seed)
-        plan = LayoutPlan(allocation, layout, k)
-        plans.append((log_kept(layout, edges), plan))
-        plans.sort(key=lambda ranked: -ranked[0])
-        # What is kept rises to a peak and falls from there on: past it, no larger K is tried out.
-        if len(plans) > MAX_TRIALS and plans.pop()[1] is plan:
-            break
-    return [plan for _, plan in plans]
+        plans.append((log_kept(layout, edges), LayoutPlan(allocation, layout, k)))
+    return sorted(plans, key=lambda ranked: -ranked[0])
 
 
 def choose_plan(

@@ -5,10 +5,10 @@ outputs form; so widths and reads are found first, and the clusters follow from 
 
 Starting from the dense model, the knob goes down that raises the price the least per weight saved.
 The price of a group is (edges of the group) * sqrt(channels it had) / (channels it keeps), that of
-a selection READ_PRICE * sqrt(inputs there are) / (inputs that a cluster reads). The reciprocal makes
+a selection read_price * sqrt(inputs there are) / (inputs a cluster reads). The reciprocal makes
 bottlenecks dear, so that no layer collapses, as layers do under global scores (Tanaka et al. 2020,
-arXiv 2006.05467); the root lies between keeping the proportions of the model and giving every group
-the same width, either of which trained worse on the models tried.
+arXiv 2006.05467); the root lies between keeping the proportions of the model and giving every
+group the same width, either of which trained worse on the models tried.
 """
 
 import math
@@ -21,6 +21,9 @@ from crespr_onnx.errors import UsageError
 from crespr_onnx.layout import ChannelGraph, IntArray, WeightedEdge
 from crespr_onnx.training.knobs import Knobs, selecting_edges
 
+READ_PRICES = (0.75, 1.5)
+"""Both are tried: networks of wide linear layers train better with the first, small convolutional
+ones with the second."""
 LINEAR_BLOCK = 4
 CONVOLVED_BLOCK = 4
 """Fewest channels per cluster: narrower blocks cost more to run than they store less."""
@@ -74,18 +77,22 @@ def edge_rooms(graph: ChannelGraph) -> list[int]:
     ]
 
 
-def allocate(graph: ChannelGraph, clusters: int, ratio: float) -> Allocation:
+def allocate(
+    graph: ChannelGraph, clusters: int, ratio: float, read_price: float = READ_PRICES[0]
+) -> Allocation:
     """Widths, reads and clusters under a budget.
 
     Args:
         graph: channels of the model.
         clusters: most clusters of any group; narrow groups have fewer.
         ratio: physical ratio to reach, in (0, 1).
+        read_price: how dear it is to read few inputs: a high price gives fewer channels, each of
+            which sees more.
 
     Raises:
         UsageError: if the ratio is out of reach, saying what is reachable.
     """
-    knobs, reach = Knobs(graph), max_ratio(graph)
+    knobs, reach = Knobs(graph, read_price), max_ratio(graph)
     budget = int((1.0 - ratio) * graph.weights + 1e-9)
     values = knobs.sizes.copy()
     least = np.where(knobs.free, 1, knobs.sizes)

@@ -14,8 +14,6 @@ from crespr_onnx.layout import ChannelGraph, IntArray, WeightedEdge
 
 FEWEST_INPUTS = 4
 """Edges with fewer inputs read all of them: there is nothing to choose."""
-READ_PRICE = 0.75
-"""Price of reading few inputs, relative to that of keeping few channels, see allocate.py."""
 _TINY = 1e-12
 
 
@@ -36,6 +34,10 @@ def selecting_edges(graph: ChannelGraph) -> tuple[WeightedEdge, ...]:
 class Knobs:
     """Sizes, costs and prices of all knobs of a model.
 
+    Args:
+        graph: channels of the model.
+        read_price: price of reading few inputs, relative to that of keeping few channels.
+
     Attributes:
         graph: channels of the model.
         selecting: the edges that can select, in the order of their knobs.
@@ -43,8 +45,9 @@ class Knobs:
         free: which of them may be turned, shape [knobs].
     """
 
-    def __init__(self, graph: ChannelGraph) -> None:
+    def __init__(self, graph: ChannelGraph, read_price: float = 1.0) -> None:
         self.graph = graph
+        self._read_price = read_price
         self.selecting = selecting_edges(graph)
         groups = [len(group.channels) for group in graph.groups]
         fan_ins = [len(edge.in_channels) for edge in self.selecting]
@@ -87,7 +90,7 @@ class Knobs:
 
     @cached_property
     def _scale(self) -> np.ndarray[tuple[int], np.dtype[np.float64]]:
-        edges = np.full(len(self.sizes), READ_PRICE)
+        edges = np.full(len(self.sizes), self._read_price)
         edges[: len(self.graph.groups)] = 0.0
         for edge in self.graph.edges:
             if edge.frozen is None:
