@@ -56,6 +56,8 @@ class SplitClusters(InPlacePass):
             if blocks is None:
                 continue
             if len(blocks.reads) == 1:
+                if _weight(node).shape[edge.in_axis] < blocks.inputs:
+                    continue  # shrunk already
                 work.shrink(node, edge, blocks)
             elif node.op_type in ("Conv", "ConvTranspose"):
                 work.group(node, edge, blocks)

@@ -1,6 +1,7 @@
 """Small models with a layout given by group, for the tests of the passes that lower one."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 import onnx
@@ -8,7 +9,7 @@ import onnx_ir as ir
 from pass_helpers import assert_interface_kept, assert_same_outputs
 
 from crespr_onnx.graph.channels import find_channels
-from crespr_onnx.layout import ChannelGraph, Layout, dense_layout
+from crespr_onnx.layout import ChannelGraph, Layout, dense_layout, internal_selections
 from crespr_onnx.stages.masking import mask_weights
 from crespr_onnx.stages.prepare import infer_shapes
 
@@ -21,7 +22,10 @@ def channels_of(proto: onnx.ModelProto) -> ChannelGraph:
 
 
 def layout_of(graph: ChannelGraph, **labels: Sequence[int]) -> Layout:
-    """A layout with labels by group; the other groups are shared. `__2` in a name means `#2`."""
+    """A layout with labels by group; the other groups are shared. `__2` in a name means `#2`.
+
+    Clusters read those of the same label, where both sides of an edge have as many.
+    """
     layout = dense_layout(graph)
     by_name = {group.name: i for i, group in enumerate(graph.groups)}
     for name, wanted in labels.items():
@@ -29,7 +33,7 @@ def layout_of(graph: ChannelGraph, **labels: Sequence[int]) -> Layout:
         assert graph.groups[i].frozen is None, graph.groups[i].frozen
         layout.labels[graph.groups[i].channels] = wanted
         layout.clusters[i] = max(wanted) + 1
-    return layout
+    return replace(layout, selections=internal_selections(graph, layout))
 
 
 def masked(proto: onnx.ModelProto, graph: ChannelGraph, layout: Layout) -> onnx.ModelProto:

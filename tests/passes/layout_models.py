@@ -1,5 +1,8 @@
 """Random networks and layouts for the passes that lower a layout."""
 
+from collections import Counter
+from dataclasses import replace
+
 import numpy as np
 import onnx
 import onnx_ir as ir
@@ -7,8 +10,14 @@ from layout_links import FLAT, IMAGE, TOKENS, Net, conv, dense
 from pass_helpers import parse
 
 from crespr_onnx.graph.channels import find_channels
-from crespr_onnx.layout import DROPPED, ChannelGraph, Layout
-from crespr_onnx.passes.insert_gathers import InsertGathers
+from crespr_onnx.layout import (
+    DROPPED,
+    BoolArray,
+    ChannelGraph,
+    Layout,
+    WeightedEdge,
+    internal_selections,
+)
 from crespr_onnx.stages.prepare import infer_shapes
 
 
@@ -40,16 +49,18 @@ def network(kind: str, links: list[str]) -> onnx.ModelProto:
 
 
 def analysed(proto: onnx.ModelProto) -> tuple[ir.Model, ChannelGraph]:
-    """The model as `analyse_model` has it, with Gathers for inputs from 4 channels on."""
+    """The model as `analyse_model` has it."""
     model = ir.from_proto(proto)
-    infer_shapes(model)
-    InsertGathers(find_channels(model)[0], min_channels=4)(model)
     infer_shapes(model)
     return model, find_channels(model)[0]
 
 
 def random_layout(graph: ChannelGraph, seed: int, clusters: int | None = None) -> Layout:
-    """Any layout with equally large clusters; `clusters` asks for that many where they fit."""
+    """Any layout with equally large clusters; `clusters` asks for that many where they fit.
+
+    Edges are dense, read their own clusters only, or have any selection, which may overlap and may
+    name dropped channels.
+    """
     random = np.random.default_rng(seed)
     labels = np.zeros(graph.n_channels, np.int64)
     counts = np.ones(len(graph.groups), np.int64)
@@ -63,4 +74,33 @@ def random_layout(graph: ChannelGraph, seed: int, clusters: int | None = None) -
         fate = np.repeat([*range(k), DROPPED], [*[size] * k, n - k * size])
         labels[group.channels] = random.permutation(fate)
         counts[i] = k
-    return Layout(labels, counts)
+    layout = Layout(labels, counts)
+    own = internal_selections(graph, layout)
+    uses = Counter(edge.weight for edge in graph.edges)
+    selections = {}
+    for edge in graph.edges:
+        kind = str(random.choice(["dense", "own", "any", "any"]))
+        # A weight that several edges share is stored once, whatever each of them reads.
+        if uses[edge.weight] > 1 or kind == "own":
+            found = own.get(edge.name)
+        else:
+            found = None if kind == "dense" else any_selection(graph, layout, edge, random)
+        if found is not None:
+            selections[edge.name] = found
+    return replace(layout, selections=selections)
+
+
+def any_selection(
+    graph: ChannelGraph, layout: Layout, edge: WeightedEdge, random: np.random.Generator
+) -> BoolArray | None:
+    """Equally many inputs for each cluster of an edge's outputs, or None where it has to be dense."""
+    counts = {int(layout.clusters[i]) for i in graph.groups_on(edge.out_channels)}
+    kept = np.flatnonzero(layout.kept(edge.in_channels))
+    if edge.frozen is not None or len(counts) > 1 or not len(kept):
+        return None
+    selection = random.random((len(edge.in_channels), counts.pop())) < 0.5
+    selection[kept] = False
+    reads = int(random.integers(1, len(kept) + 1))
+    for column in selection.T:
+        column[random.permutation(kept)[:reads]] = True
+    return selection
