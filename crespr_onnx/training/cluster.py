@@ -5,8 +5,9 @@ are stored: those of output j with the inputs i that its cluster reads. Clusters
 equally large, and all clusters of one edge read equally many inputs. With everything else fixed,
 the best labels of one group are a transportation problem (each channel goes to one of K clusters of
 fixed capacity, or is dropped), and the best selection of one edge is the inputs with the largest
-sums for each cluster. Both are solved exactly, one after the other, so the objective never falls;
-several random starts guard against poor local optima.
+sums for each cluster. Both are solved exactly, one after the other, so the objective never falls.
+The search starts from clusters grown around seeds (grow.py), and several starts guard against poor
+local optima.
 """
 
 from collections.abc import Sequence
@@ -25,31 +26,23 @@ class ClusterSearch:
     """Effort of the search for labels.
 
     Attributes:
-        starts: random starts, of which the best end is kept.
+        starts: seeds to grow clusters from, the most important channels first, then at random; the
+            best end is kept.
         sweeps: most passes over all groups per start.
     """
 
-    starts: int = 6
+    starts: int = 4
     sweeps: int = 12
 
 
 def objective(layout: Layout, edges: Sequence[ChannelEdge]) -> float:
     """Importance that is kept, summed over edges; at most the number of edges."""
-    return float(sum(_kept(e, layout) for e in edges))
+    return sum(kept(e, layout) for e in edges)
 
 
 def log_kept(layout: Layout, edges: Sequence[ChannelEdge]) -> float:
     """Sum over edges of log(share of its importance that is kept): 0 for a dense model."""
-    return float(sum(np.log(max(_kept(e, layout), 1e-12)) for e in edges))
-
-
-def _kept(e: ChannelEdge, layout: Layout) -> float:
-    kept = e.importance * layout.kept(e.out_ids)[:, None]
-    selection = layout.selections.get(e.edge.name)
-    if selection is None:
-        return float((kept.sum(axis=0) * layout.kept(e.in_ids)).sum())
-    read = selection & layout.kept(e.in_ids)[:, None]
-    return float(((kept.T @ _one_hot(layout.labels[e.out_ids], selection.shape[1])) * read).sum())
+    return float(sum(np.log(max(kept(e, layout), 1e-12)) for e in edges))
 
 
 def random_labels(
@@ -86,16 +79,29 @@ def cluster(
     seed: int,
     search: ClusterSearch | None = None,
 ) -> Layout:
-    """The best labels and selections found for an allocation; deterministic by seed."""
+    """The best labels and selections found for an allocation; deterministic by seed.
+
+    Where all clusters read everything, none suits a channel better than another, and labels at
+    random are forgotten. So that is only the first start; the others select for their labels.
+    """
     search = search or ClusterSearch()
     rng = np.random.default_rng(seed)
+    # Which channels stay shows best while every cluster still reads everything.
+    layout = random_labels(graph, edges, allocation, rng)
+    reading = layout.selections
+    layout = improve(graph, edges, allocation, replace(layout, selections={}), 1)
+    layout = replace(layout, selections=reading)
+    order = np.argsort(-channel_importance(graph, edges), kind="stable")
     best, best_value = None, -np.inf
     for _ in range(search.starts if allocation.clusters.max() > 1 else 1):
-        start = random_labels(graph, edges, allocation, rng)
-        layout = improve(graph, edges, allocation, start, search.sweeps)
-        value = objective(layout, edges)
+        start = grown_labels(graph, edges, layout, order)
+        order = rng.permutation(graph.n_channels)
+        sums = KeptSums(start)
+        _reselect(sums, edges, allocation)
+        end = _improve(graph, edges, allocation, sums, search.sweeps)
+        value = sums.kept(edges)
         if value > best_value + 1e-12:
-            best, best_value = layout, value
+            best, best_value = end, value
     assert best is not None
     return best
 
@@ -105,11 +111,12 @@ def select(e: ChannelEdge, layout: Layout, fan_in: int) -> BoolArray:
 
     Dropped channels are read only where nothing else is left to read.
     """
-    clusters = layout.selections[e.edge.name].shape[1]
-    gain = e.importance.T @ _one_hot(layout.labels[e.out_ids], clusters)
-    gain[~layout.kept(e.in_ids)] -= 1.0 + e.importance.sum()
-    ranked = np.argsort(-gain, axis=0, kind="stable")[:fan_in]
-    selection = np.zeros(gain.shape, dtype=np.bool_)
+    return _largest(given(e, layout), layout.kept(e.in_ids), fan_in)
+
+
+def _largest(gifts: FloatArray, there: BoolArray, fan_in: int) -> BoolArray:
+    ranked = np.argsort(np.where(there[:, None], -gifts, np.inf), axis=0, kind="stable")[:fan_in]
+    selection = np.zeros(gifts.shape, dtype=np.bool_)
     np.put_along_axis(selection, ranked, values=True, axis=0)
     return selection
 
@@ -125,80 +132,99 @@ def improve(
 
     The objective never falls, once every cluster reads no more than the allocation grants it.
     """
-    labels = layout.labels.copy()
-    current = Layout(labels, layout.clusters, dict(layout.selections))
-    touching = _edges_by_group(graph, edges)
+    return _improve(graph, edges, allocation, KeptSums(layout), sweeps)
+
+
+def _improve(
+    graph: ChannelGraph,
+    edges: tuple[ChannelEdge, ...],
+    allocation: Allocation,
+    sums: KeptSums,
+    sweeps: int,
+) -> Layout:
+    sides = _sides_by_group(graph, edges)
     value = -np.inf
     for _ in range(sweeps):
         for g, group in enumerate(graph.groups):
-            if group.frozen is not None:
-                continue
-            old, near, width = labels[group.channels].copy(), touching[g], allocation.widths[g]
-            kept = objective(current, near)
-            gains = _gains(graph, current, near, g)
-            labels[group.channels] = _assign(gains, int(width))
-            # An edge from a group to itself is quadratic in the labels, so the exact assignment
-            # against its old labels may be worse: then the old ones stay, if they are as many.
-            if (old != DROPPED).sum() == width and objective(current, near) < kept:
-                labels[group.channels] = old
-        selections = {
-            e.edge.name: select(e, current, allocation.fan_in[e.edge.name])
-            for e in edges
-            if e.edge.name in current.selections
-        }
-        current = replace(current, selections=selections)
-        before, value = value, objective(current, edges)
+            if group.frozen is None:
+                _reassign(group.channels, int(allocation.widths[g]), sides[g], sums)
+        _reselect(sums, edges, allocation)
+        before, value = value, sums.kept(edges)
         if value <= before + 1e-12:
             break
-    return current
+    return sums.layout
 
 
-def _edges_by_group(graph: ChannelGraph, edges: tuple[ChannelEdge, ...]) -> list[list[ChannelEdge]]:
-    """For each group the edges that read or write it."""
-    touching: list[list[ChannelEdge]] = [[] for _ in graph.groups]
+@dataclass(frozen=True, eq=False)
+class _Side:
+    """Where a group is on one side of an edge: `rows` of that side are its channels `places`."""
+
+    e: ChannelEdge
+    is_output: bool
+    rows: IntArray
+    places: IntArray
+
+
+def _sides_by_group(graph: ChannelGraph, edges: tuple[ChannelEdge, ...]) -> list[list[_Side]]:
+    """For each group the sides of edges that carry it."""
+    sides: list[list[_Side]] = [[] for _ in graph.groups]
     for e in edges:
-        for g in graph.groups_on(np.concatenate([e.in_ids, e.out_ids])):
-            touching[g].append(e)
-    return touching
+        for is_output, ids in ((True, e.out_ids), (False, e.in_ids)):
+            on = graph.group_of[ids]
+            for g in np.unique(on):
+                rows = np.flatnonzero(on == g)
+                places = np.searchsorted(graph.groups[g].channels, ids[rows])
+                sides[g].append(_Side(e, is_output, rows, places))
+    return sides
 
 
-def _gains(graph: ChannelGraph, layout: Layout, edges: Sequence[ChannelEdge], g: int) -> FloatArray:
-    """Importance kept if a channel of group g is in a cluster, shape [channels of g, K]."""
-    group, k = graph.groups[g], int(layout.clusters[g])
-    gains = np.zeros((len(group.channels), k))
+def _reassign(channels: IntArray, width: int, sides: list[_Side], sums: KeptSums) -> None:
+    """Gives the channels of one group the best labels against all that the others have."""
+    current = sums.layout
+    new = _assign(_gains(current, sides, len(channels), sums), width)
+    old = current.labels[channels]
+    if np.array_equal(new, old):
+        return
+    near = {side.e.edge.name: side.e for side in sides}.values()
+    # An edge from a group to itself is quadratic in the labels, so the exact assignment against its
+    # old labels may be worse: then the old ones stay, if they are as many.
+    doubtful = len(near) < len(sides) and np.count_nonzero(old != DROPPED) == width
+    before = sums.kept(list(near)) if doubtful else -np.inf
+    _relabel(channels, new, sides, sums)
+    if doubtful and sums.kept(list(near)) < before:
+        _relabel(channels, old, sides, sums)
+
+
+def _relabel(channels: IntArray, new: IntArray, sides: list[_Side], sums: KeptSums) -> None:
+    labels = sums.layout.labels.copy()
+    others_stay = not np.array_equal(labels[channels] == DROPPED, new == DROPPED)
+    labels[channels] = new
+    sums.layout = replace(sums.layout, labels=labels)
+    for side in sides:
+        if side.is_output:
+            sums.outputs_changed(side.e)
+        elif others_stay:
+            sums.reading_changed(side.e)
+
+
+def _reselect(sums: KeptSums, edges: Sequence[ChannelEdge], allocation: Allocation) -> None:
+    """Lets every edge that selects read what matters most to its clusters as they are."""
+    selections = dict(sums.layout.selections)
     for e in edges:
-        selection = layout.selections.get(e.edge.name)
-        for ids, gain in ((e.out_ids, _as_output), (e.in_ids, _as_input)):
-            rows = np.flatnonzero(graph.group_of[ids] == g)
-            if len(rows):
-                places = np.searchsorted(group.channels, ids[rows])
-                np.add.at(gains, places, gain(e, layout, selection, rows))
-    return gains
+        name = e.edge.name
+        if name in selections:
+            there = sums.layout.kept(e.in_ids)
+            chosen = _largest(sums.given(e), there, allocation.fan_in[name])
+            if not np.array_equal(chosen, selections[name]):
+                selections[name] = chosen
+                sums.reading_changed(e)
+    sums.layout = replace(sums.layout, selections=selections)
 
 
-def _as_output(
-    e: ChannelEdge, layout: Layout, selection: BoolArray | None, rows: IntArray
-) -> FloatArray:
-    """What outputs keep in each cluster: [rows, K], or [rows, 1] where it makes no difference."""
-    read = layout.kept(e.in_ids)[:, None]
-    gain: FloatArray = e.importance[rows] @ (read if selection is None else selection & read)
-    return gain
-
-
-def _as_input(
-    e: ChannelEdge, layout: Layout, selection: BoolArray | None, rows: IntArray
-) -> FloatArray:
-    """What is kept of inputs if they stay, in whichever cluster: [rows, 1]."""
-    labels = layout.labels[e.out_ids]
-    if selection is None:
-        kept: FloatArray = (labels != DROPPED) @ e.importance[:, rows]
-        return kept[:, None]
-    per_cluster = e.importance[:, rows].T @ _one_hot(labels, selection.shape[1])
-    return np.asarray((per_cluster * selection[rows]).sum(axis=1, keepdims=True))
-
-
-def _one_hot(labels: IntArray, k: int) -> FloatArray:
-    return np.equal(labels[:, None], np.arange(k)).astype(np.float64)
+def _gains(layout: Layout, sides: list[_Side], channels: int, sums: KeptSums) -> FloatArray:
+    """Importance kept if a channel of a group is in a cluster: [channels, K], or 1 for all K."""
+    k = max(layout_clusters(side, layout) for side in sides)
+    return np.zeros((channels, k))
 
 
 def _assign(gains: FloatArray, width: int) -> IntArray:
