@@ -93,7 +93,7 @@ def random_layout(graph: ChannelGraph, seed: int, clusters: int | None = None) -
 def any_selection(
     graph: ChannelGraph, layout: Layout, edge: WeightedEdge, random: np.random.Generator
 ) -> BoolArray | None:
-    """Equally many inputs for each cluster of an edge's outputs, or None where it has to be dense."""
+    """Equally many inputs for each cluster of an edge's outputs, or None where it must be dense."""
     counts = {int(layout.clusters[i]) for i in graph.groups_on(edge.out_channels)}
     kept = np.flatnonzero(layout.kept(edge.in_channels))
     if edge.frozen is not None or len(counts) > 1 or not len(kept):

@@ -1,7 +1,7 @@
 """The central promise: lowering a layout never changes what the masked model computes.
 
-Random networks, random layouts with random selections: masked == dropped == permuted == split == finished, and what is
-stored in the end is what the layout says.
+Random networks, random layouts with random selections: masked == dropped == permuted == split ==
+finished, and what is stored in the end is what the layout says.
 """
 
 from itertools import product
