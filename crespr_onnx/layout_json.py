@@ -84,7 +84,7 @@ def _selections(known: Any, graph: ChannelGraph, layout: Layout) -> Mapping[str,
 
 def _selection(edge: WeightedEdge, lists: Any, graph: ChannelGraph, layout: Layout) -> BoolArray:  # noqa: ANN401
     k, n = layout.axis_clusters(graph, edge.out_channels), len(edge.in_channels)
-    good = isinstance(lists, list) and len(lists) == k
+    good = isinstance(lists, list) and len(lists) == k and all(isinstance(c, list) for c in lists)
     if not good or not all(isinstance(i, int) and 0 <= i < n for column in lists for i in column):
         raise ValueError(
             f"the selection of '{edge.name}' must list input positions below {n} for each of "

@@ -1,55 +1,18 @@
-"""Layouts: labels, masks, counts, and their way through JSON."""
+"""Layouts: labels, selections, masks, and counts."""
 
-import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from layout_example import GRAPH, LAYOUT, PLAIN, SHARING, A, B, X, Y, edge, ints
 
 from crespr_onnx.layout import (
-    DROPPED,
     ChannelGraph,
     ChannelGroup,
     Layout,
-    WeightedEdge,
     dense_layout,
-    layout_from_json,
+    internal_selections,
 )
-
-
-def ints(*values: int) -> np.ndarray:
-    return np.array(values, dtype=np.int64)
-
-
-def edge(
-    name: str, inputs: np.ndarray, outputs: np.ndarray, kernel: int = 1, frozen: str | None = None
-) -> WeightedEdge:
-    return WeightedEdge(name, "Conv", name, 1, 0, inputs, outputs, kernel, 1, frozen)
-
-
-X, A, B, Y = ints(0, 1), ints(2, 3, 4, 5), ints(6, 7, 8, 9), ints(10, 11, 12)
-GRAPH = ChannelGraph(
-    groups=(
-        ChannelGroup("x", X, "'x' is a graph input"),
-        ChannelGroup("a", A, None),
-        ChannelGroup("b", B, None),
-        ChannelGroup("y", Y, "'y' is a graph output"),
-    ),
-    edges=(
-        edge("first", X, A),
-        edge("inner", A, B, kernel=9),
-        edge("both", np.concatenate([A, B]), B),
-        edge("stiff", A, B, frozen="is already grouped"),
-        edge("last", np.repeat(B, 2), Y),
-    ),
-    values={},
-    constants={},
-    moves={},
-    opaque_weights=7,
-)
-#                       x     a            b               y
-LAYOUT = Layout(ints(0, 0, 0, 1, -1, -1, 1, 0, 1, 0, 0, 0, 0), ints(1, 2, 2, 1))
 
 
 def test_the_graph_knows_its_groups():
@@ -81,13 +44,27 @@ def test_clusters_of_an_axis_are_those_that_its_groups_agree_on():
     assert LAYOUT.axis_clusters(GRAPH, Y) == 1
 
 
-def test_clusters_of_an_edge_are_those_of_both_its_sides():
+def test_without_selections_nothing_is_split():
+    assert {PLAIN.edge_clusters(GRAPH, e) for e in GRAPH.edges} == {1}
+    assert PLAIN.stored_weights(GRAPH, GRAPH.edges[1]) == 2 * 4 * 9
+
+
+def test_internal_selections_are_of_edges_with_as_many_clusters_on_both_sides():
+    assert {name: s.astype(int).tolist() for name, s in LAYOUT.selections.items()} == {
+        "inner": [[1, 0], [0, 1], [0, 0], [0, 0]],
+        "both": [[1, 0], [0, 1], [0, 0], [0, 0], [0, 1], [1, 0], [0, 1], [1, 0]],
+    }
+
+
+def test_an_edge_has_the_clusters_of_its_outputs_if_they_select():
     found = {e.name: LAYOUT.edge_clusters(GRAPH, e) for e in GRAPH.edges}
     assert found == {"first": 1, "inner": 2, "both": 2, "stiff": 1, "last": 1}
 
 
-def test_different_counts_on_both_sides_leave_an_edge_whole():
+def test_different_counts_on_both_sides_leave_no_internal_selection():
     layout = Layout(ints(0, 0, 0, 1, 2, 3, 1, 0, 1, 0, 0, 0, 0), ints(1, 4, 2, 1))
+    layout = replace(layout, selections=internal_selections(GRAPH, layout))
+    assert set(layout.selections) == set()
     assert layout.edge_clusters(GRAPH, GRAPH.edges[1]) == 1
     assert layout.edge_mask(GRAPH, GRAPH.edges[1]).all()
 
@@ -99,6 +76,18 @@ def test_masks():
     assert masks["both"] == [[0, 1, 0, 0, 1, 0, 1, 0], [1, 0, 0, 0, 0, 1, 0, 1]] * 2
     assert masks["stiff"] == [[1, 1, 0, 0]] * 4
     assert masks["last"] == [[1] * 8] * 3
+
+
+def test_masks_of_clusters_that_share_inputs():
+    masks = {e.name: SHARING.edge_mask(GRAPH, e).astype(int).tolist() for e in GRAPH.edges}
+    # b is labelled 1, 0, 1, 0, and the third channel of a, which cluster 0 reads, is dropped.
+    assert masks["inner"] == [[1, 1, 0, 0], [1, 0, 0, 0]] * 2
+    assert masks["last"] == [[1, 0] * 4] * 3
+    assert masks["both"] == [[1, 1, 0, 0, 1, 1, 1, 1]] * 4
+    found = {e.name: SHARING.edge_clusters(GRAPH, e) for e in GRAPH.edges}
+    assert found == {"first": 1, "inner": 2, "both": 1, "stiff": 1, "last": 1}
+    stored = {e.name: SHARING.stored_weights(GRAPH, e) for e in GRAPH.edges}
+    assert stored == {"first": 4, "inner": 6 * 9, "both": 24, "stiff": 8, "last": 12}
 
 
 def test_the_physical_ratio_counts_what_is_stored():
@@ -119,64 +108,3 @@ def test_the_dense_layout_changes_nothing():
     assert layout.clusters.tolist() == [1, 1, 1, 1]
     assert layout.physical_ratio(GRAPH) == 0
     assert all(layout.edge_mask(GRAPH, e).all() for e in GRAPH.edges)
-
-
-# ---- JSON
-
-
-def test_json_names_the_free_groups():
-    assert json.loads(LAYOUT.to_json(GRAPH)) == {
-        "a": {"clusters": 2, "sizes": [1, 1], "labels": [0, 1, -1, -1]},
-        "b": {"clusters": 2, "sizes": [2, 2], "labels": [1, 0, 1, 0]},
-    }
-
-
-@settings(max_examples=50, deadline=None, derandomize=True)
-@given(st.data())
-def test_json_gives_the_layout_back(data: st.DataObject):
-    counts = [data.draw(st.integers(1, 4)) for _ in range(2)]
-    labels = [
-        data.draw(st.lists(st.integers(DROPPED, k - 1), min_size=4, max_size=4)) for k in counts
-    ]
-    layout = Layout(ints(0, 0, *labels[0], *labels[1], 0, 0, 0), ints(1, *counts, 1))
-    found = layout_from_json(layout.to_json(GRAPH), GRAPH)
-    assert found.labels.tolist() == layout.labels.tolist()
-    assert found.clusters.tolist() == layout.clusters.tolist()
-
-
-def changed(**entries: object) -> str:
-    """The layout's JSON with entries of group `a` changed."""
-    known = json.loads(LAYOUT.to_json(GRAPH))
-    known["a"] |= entries
-    return json.dumps(known)
-
-
-NOT_OF_THIS_MODEL = "the layout is not one of this model, which has 2 free groups"
-UNKNOWN = "the layout does not know group 'a' of this model"
-BAD_LABELS = "labels of group 'a' must lie between -1 and 1, its last cluster"
-
-
-@pytest.mark.parametrize(
-    ("text", "message"),
-    [
-        ("{}", NOT_OF_THIS_MODEL),
-        ("[1, 2]", NOT_OF_THIS_MODEL),
-        (LAYOUT.to_json(GRAPH).replace('"a"', '"c"'), UNKNOWN),
-        (changed(labels=[0, 1, 0]), UNKNOWN),
-        (changed(labels=[0, 1, 2, 0]), BAD_LABELS),
-        (changed(labels=[0, 1, -2, 0]), BAD_LABELS),
-        ("{", "Expecting property name"),
-        # Damaged in ways that the writer never writes.
-        ('{"a": 1, "b": 2}', UNKNOWN),
-        ('{"a": {}, "b": {}}', UNKNOWN),
-        (changed(labels=5), UNKNOWN),
-        (changed(clusters="2"), r"group 'a' must have from 1 to 4 clusters, not '2'"),
-        (changed(clusters=0), "group 'a' must have from 1 to 4 clusters, not 0"),
-        (changed(clusters=10**30), "group 'a' must have from 1 to 4 clusters, not 10000"),
-        (changed(labels=[0, 1, "x", 0]), BAD_LABELS),
-        (changed(labels=[0, 1, 0.5, 0]), BAD_LABELS),
-    ],
-)
-def test_what_is_no_layout_of_the_model(text: str, message: str):
-    with pytest.raises(ValueError, match=f"^{message}"):
-        layout_from_json(text, GRAPH)

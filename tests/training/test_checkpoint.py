@@ -17,10 +17,11 @@ from training_models import (
 )
 
 from crespr_onnx.errors import UsageError
+from crespr_onnx.layout_json import layout_to_json, selections_to_json
 from crespr_onnx.training.allocate import allocate
-from crespr_onnx.training.channel_edges import channel_importance
 from crespr_onnx.training.checkpoint import Checkpoint
-from crespr_onnx.training.cluster import cluster, random_labels
+from crespr_onnx.training.cluster import cluster
+from crespr_onnx.training.criteria.criterion import weight_energy
 from crespr_onnx.training.finetune import FineTuning, fine_tune
 from crespr_onnx.training.importer import ImportedModel, import_model
 from crespr_onnx.training.lesson import Lesson
@@ -82,39 +83,45 @@ def test_an_interrupted_training_ends_the_same(kind: str, stop_at: float, tmp_pa
 
 
 @pytest.mark.parametrize("kind", ["mlp", "cnn"])
-def test_an_interrupted_restriction_ends_the_same(kind: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize("stop_at", [0.3, 0.6, 0.9])
+def test_an_interrupted_restriction_ends_the_same(
+    kind: str, stop_at: float, tmp_path: Path
+) -> None:
     model = mlp() if kind == "mlp" else cnn((16, 24))
     graph = channels(model)
-    edges = importances(graph, 0)
-    layout = cluster(graph, edges, allocate(graph, 2, 0.5), 0)
-    changed = random_labels(graph, edges, allocate(graph, 2, 0.5), np.random.default_rng(1))
-    importance = channel_importance(graph, edges)
+    allocation = allocate(graph, 2, 0.7)
+    layout = cluster(graph, importances(graph, 0), allocation, 0)
     shape = (24, 6) if kind == "mlp" else (24, 1, 6, 6)
     lesson = lesson_for(model, normal(9, *shape), np.arange(24) % 3)
 
-    def train(path: Path | None, stop_at: float) -> dict[str, bytes]:
+    def train(path: Path | None, stop_at: float) -> tuple[dict[str, bytes], str, str]:
         imported = import_model(model)
-        restriction = Restriction(imported, graph, layout, importance)
+        restriction = Restriction(imported, graph, layout, allocation)
 
         def before_step(progress: float) -> None:
             if progress >= stop_at:
                 raise StopError
-            if progress == 0.25:  # the second epoch starts with other labels
-                restriction.relabel(changed, importance[::-1].copy())
-            restriction.advance(progress)
+            if restriction.due(progress):
+                written = model.clone(deep_copy=True)
+                imported.write_back(written)
+                scores = weight_energy(written, graph)
+                restriction.cut(progress, restriction.next_layout(progress, scores))
+            restriction.hold()
 
         checkpoint = None if path is None else Checkpoint(path, restriction)
         fine_tune(imported.module, lesson, SETTINGS, before_step=before_step, checkpoint=checkpoint)
-        np.testing.assert_array_equal(restriction.layout.labels, changed.labels)
-        restriction.commit()
-        return weights(imported)
+        restriction.hold()
+        found = restriction.layout
+        stored = (1 - found.physical_ratio(graph)) * graph.weights
+        assert round(stored) == allocation.weights
+        return weights(imported), layout_to_json(graph, found), selections_to_json(found)
 
-    assert (layout.labels != changed.labels).any()
     expected = train(None, 2.0)
     path = tmp_path / "c.safetensors"
     with pytest.raises(StopError):
-        train(path, 0.6)
+        train(path, stop_at)
     assert train(path, 2.0) == expected
+    assert expected[1:] != (layout_to_json(graph, layout), selections_to_json(layout))
 
 
 def test_a_finished_training_is_not_repeated(tmp_path: Path) -> None:
