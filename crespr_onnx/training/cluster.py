@@ -15,10 +15,12 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from crespr_onnx.layout import DROPPED, BoolArray, ChannelGraph, IntArray, Layout
+from crespr_onnx.layout import DROPPED, BoolArray, ChannelGraph, Layout
 from crespr_onnx.training.allocate import Allocation
 from crespr_onnx.training.channel_edges import ChannelEdge, FloatArray, channel_importance
-from crespr_onnx.training.transport import transport
+from crespr_onnx.training.grow import grown_labels
+from crespr_onnx.training.kept_sums import KeptSums, given, kept
+from crespr_onnx.training.reassign import reassign, sides_by_group
 
 
 @dataclass(frozen=True)
@@ -79,11 +81,7 @@ def cluster(
     seed: int,
     search: ClusterSearch | None = None,
 ) -> Layout:
-    """The best labels and selections found for an allocation; deterministic by seed.
-
-    Where all clusters read everything, none suits a channel better than another, and labels at
-    random are forgotten. So that is only the first start; the others select for their labels.
-    """
+    """The best labels and selections found for an allocation; deterministic by seed."""
     search = search or ClusterSearch()
     rng = np.random.default_rng(seed)
     # Which channels stay shows best while every cluster still reads everything.
@@ -115,7 +113,9 @@ def select(e: ChannelEdge, layout: Layout, fan_in: int) -> BoolArray:
 
 
 def _largest(gifts: FloatArray, there: BoolArray, fan_in: int) -> BoolArray:
-    ranked = np.argsort(np.where(there[:, None], -gifts, np.inf), axis=0, kind="stable")[:fan_in]
+    # No gift is as large as the importance of all connections, which is 1.
+    worth = gifts - 2.0 * ~there[:, None]
+    ranked = np.argsort(-worth, axis=0, kind="stable")[:fan_in]
     selection = np.zeros(gifts.shape, dtype=np.bool_)
     np.put_along_axis(selection, ranked, values=True, axis=0)
     return selection
@@ -142,69 +142,18 @@ def _improve(
     sums: KeptSums,
     sweeps: int,
 ) -> Layout:
-    sides = _sides_by_group(graph, edges)
+    sides = sides_by_group(graph, edges)
     value = -np.inf
     for _ in range(sweeps):
         for g, group in enumerate(graph.groups):
             if group.frozen is None:
-                _reassign(group.channels, int(allocation.widths[g]), sides[g], sums)
+                k, width = int(allocation.clusters[g]), int(allocation.widths[g])
+                reassign(group.channels, k, width, sides[g], sums)
         _reselect(sums, edges, allocation)
         before, value = value, sums.kept(edges)
         if value <= before + 1e-12:
             break
     return sums.layout
-
-
-@dataclass(frozen=True, eq=False)
-class _Side:
-    """Where a group is on one side of an edge: `rows` of that side are its channels `places`."""
-
-    e: ChannelEdge
-    is_output: bool
-    rows: IntArray
-    places: IntArray
-
-
-def _sides_by_group(graph: ChannelGraph, edges: tuple[ChannelEdge, ...]) -> list[list[_Side]]:
-    """For each group the sides of edges that carry it."""
-    sides: list[list[_Side]] = [[] for _ in graph.groups]
-    for e in edges:
-        for is_output, ids in ((True, e.out_ids), (False, e.in_ids)):
-            on = graph.group_of[ids]
-            for g in np.unique(on):
-                rows = np.flatnonzero(on == g)
-                places = np.searchsorted(graph.groups[g].channels, ids[rows])
-                sides[g].append(_Side(e, is_output, rows, places))
-    return sides
-
-
-def _reassign(channels: IntArray, width: int, sides: list[_Side], sums: KeptSums) -> None:
-    """Gives the channels of one group the best labels against all that the others have."""
-    current = sums.layout
-    new = _assign(_gains(current, sides, len(channels), sums), width)
-    old = current.labels[channels]
-    if np.array_equal(new, old):
-        return
-    near = {side.e.edge.name: side.e for side in sides}.values()
-    # An edge from a group to itself is quadratic in the labels, so the exact assignment against its
-    # old labels may be worse: then the old ones stay, if they are as many.
-    doubtful = len(near) < len(sides) and np.count_nonzero(old != DROPPED) == width
-    before = sums.kept(list(near)) if doubtful else -np.inf
-    _relabel(channels, new, sides, sums)
-    if doubtful and sums.kept(list(near)) < before:
-        _relabel(channels, old, sides, sums)
-
-
-def _relabel(channels: IntArray, new: IntArray, sides: list[_Side], sums: KeptSums) -> None:
-    labels = sums.layout.labels.copy()
-    others_stay = not np.array_equal(labels[channels] == DROPPED, new == DROPPED)
-    labels[channels] = new
-    sums.layout = replace(sums.layout, labels=labels)
-    for side in sides:
-        if side.is_output:
-            sums.outputs_changed(side.e)
-        elif others_stay:
-            sums.reading_changed(side.e)
 
 
 def _reselect(sums: KeptSums, edges: Sequence[ChannelEdge], allocation: Allocation) -> None:
@@ -219,17 +168,3 @@ def _reselect(sums: KeptSums, edges: Sequence[ChannelEdge], allocation: Allocati
                 selections[name] = chosen
                 sums.reading_changed(e)
     sums.layout = replace(sums.layout, selections=selections)
-
-
-def _gains(layout: Layout, sides: list[_Side], channels: int, sums: KeptSums) -> FloatArray:
-    """Importance kept if a channel of a group is in a cluster: [channels, K], or 1 for all K."""
-    k = max(layout_clusters(side, layout) for side in sides)
-    return np.zeros((channels, k))
-
-
-def _assign(gains: FloatArray, width: int) -> IntArray:
-    """Labels that maximise the summed gains with width/K channels in each cluster."""
-    n, k = gains.shape
-    capacity = np.array([width // k] * k + [n - width], dtype=np.int64)
-    bins = transport(np.column_stack([gains, np.zeros(n)]), capacity)
-    return np.where(bins == k, DROPPED, bins)

@@ -1,0 +1,89 @@
+"""Clusters to start a search from, grown around seeds from outputs that read the same inputs.
+
+Each cluster starts from one channel and takes in those that are most similar to what it has become:
+by the cosine between the square roots of their importance profiles, the affinity of Bhattacharyya
+(1943), which lets no single connection decide. As a cluster grows, several channels join at once,
+so that the time is near linear in the number of weights.
+"""
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+
+from crespr_onnx.layout import DROPPED, ChannelGraph, IntArray, Layout
+from crespr_onnx.training.channel_edges import ChannelEdge, FloatArray
+
+_JOIN = 8
+"""A cluster grows by one member per so many that it has."""
+_TINY = 1e-300
+
+
+def grown_labels(
+    graph: ChannelGraph,
+    edges: Sequence[ChannelEdge],
+    layout: Layout,
+    order: Sequence[int] | IntArray,
+) -> Layout:
+    """Deals the kept channels of every group out to its clusters anew, by similarity.
+
+    Args:
+        graph: channels of the model.
+        edges: importance of all connections.
+        layout: says which channels stay, into how many clusters, and which edges select.
+        order: all channel ids; seeds are taken in this order.
+
+    Returns:
+        The same channels in clusters of the same sizes, with the selections that were given.
+    """
+    labels = layout.labels.copy()
+    rank = np.empty(graph.n_channels, dtype=np.int64)
+    rank[np.asarray(order)] = np.arange(len(order))
+    for g, group in enumerate(graph.groups):
+        clusters = int(layout.clusters[g])
+        members = group.channels[labels[group.channels] != DROPPED]
+        if group.frozen is not None or clusters == 1:
+            continue
+        profiles = _profiles(edges, layout, members, clusters)
+        if profiles.shape[1]:
+            labels[members] = _grow(profiles, np.argsort(rank[members]), clusters)
+    return replace(layout, labels=labels)
+
+
+def _profiles(
+    edges: Sequence[ChannelEdge], layout: Layout, members: IntArray, clusters: int
+) -> FloatArray:
+    """Square roots of what channels take from the inputs that are there: [members, inputs]."""
+    parts = [np.zeros((len(members), 0))]
+    for e in edges:
+        selection = layout.selections.get(e.edge.name)
+        rows = np.isin(e.out_ids, members, assume_unique=True)
+        if selection is not None and selection.shape[1] == clusters and rows.any():
+            read = np.flatnonzero(layout.kept(e.in_ids))
+            part = np.zeros((len(members), len(read)))
+            places = np.searchsorted(members, e.out_ids[rows])
+            part[places] = np.sqrt(e.importance[np.ix_(rows, read)])
+            parts.append(part)
+    return np.concatenate(parts, axis=1) if len(parts) > 2 else parts[-1]
+
+
+def _grow(profiles: FloatArray, order: IntArray, clusters: int) -> IntArray:
+    """A cluster for each profile, all of one size."""
+    n = len(profiles)
+    size = n // clusters
+    norms = np.sqrt(np.einsum("ij,ij->i", profiles, profiles)) + _TINY
+    labels = np.full(n, DROPPED, dtype=np.int64)
+    for k in range(clusters):
+        members = order[labels[order] == DROPPED][:1]
+        labels[members] = k
+        centre = profiles[members].sum(axis=0)
+        left = size - 1
+        while left:
+            affinity = (profiles @ centre) / norms
+            affinity[labels != DROPPED] = -np.inf
+            step = min(left, max(1, (size - left) // _JOIN))
+            joining = np.argsort(-affinity, kind="stable")[:step]
+            labels[joining] = k
+            centre = centre + profiles[joining].sum(axis=0)
+            left -= step
+    return labels
