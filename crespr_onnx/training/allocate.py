@@ -25,7 +25,7 @@ READ_PRICES = (0.75, 1.5)
 """Both are tried: networks of wide linear layers train better with the first, small convolutional
 ones with the second."""
 LINEAR_BLOCK = 4
-CONVOLVED_BLOCK = 4
+CONVOLVED_BLOCK = 8
 """Fewest channels per cluster: narrower blocks cost more to run than they store less."""
 _DEPTHWISE_UNIT = 4
 """Depthwise convolutions of other numbers of channels run several times slower in ONNX Runtime."""
