@@ -39,14 +39,25 @@ def channel_edges(
     for edge in graph.edges:
         if edge.frozen is not None:
             continue
-        out_ids, out_index = np.unique(edge.out_channels, return_inverse=True)
-        summed = np.zeros((len(out_ids), len(edge.in_channels)))
-        np.add.at(summed, out_index, importance[edge.name])
+        summed, out_ids = _by_channel(edge, importance[edge.name])
         total = summed.sum()
-        uniform = np.full_like(summed, 1.0 / summed.size)
-        scaled = summed / total if np.isfinite(total) and total > 0 else uniform
+        if np.isfinite(total) and total > 0:
+            scaled = np.divide(summed, total, order="C")
+        else:
+            scaled = np.full(summed.shape, 1.0 / summed.size)
         result.append(ChannelEdge(edge, edge.in_channels, out_ids, scaled))
     return tuple(result)
+
+
+def _by_channel(edge: WeightedEdge, importance: FloatArray) -> tuple[FloatArray, IntArray]:
+    """Rows of the same output channel added up, and the channels; nothing is copied if none are."""
+    out_ids, out_index = np.unique(edge.out_channels, return_inverse=True)
+    if len(out_ids) == len(out_index):
+        ascending = np.array_equal(out_ids, edge.out_channels)
+        return (importance if ascending else importance[np.argsort(out_index)]), out_ids
+    summed = np.zeros((len(out_ids), len(edge.in_channels)))
+    np.add.at(summed, out_index, importance)
+    return summed, out_ids
 
 
 def channel_importance(graph: ChannelGraph, edges: tuple[ChannelEdge, ...]) -> FloatArray:

@@ -33,8 +33,8 @@ class ClusterSearch:
         sweeps: most passes over all groups per start.
     """
 
-    starts: int = 4
-    sweeps: int = 12
+    starts: int = 2
+    sweeps: int = 6
 
 
 def objective(layout: Layout, edges: Sequence[ChannelEdge]) -> float:

@@ -2,8 +2,8 @@
 
 Each cluster starts from one channel and takes in those that are most similar to what it has become:
 by the cosine between the square roots of their importance profiles, the affinity of Bhattacharyya
-(1943), which lets no single connection decide. As a cluster grows, several channels join at once,
-so that the time is near linear in the number of weights.
+(1943), which lets no single connection decide. A cluster doubles with each look at all channels, so
+that the time is near linear in the number of weights.
 """
 
 from collections.abc import Sequence
@@ -14,8 +14,8 @@ import numpy as np
 from crespr_onnx.layout import DROPPED, ChannelGraph, IntArray, Layout
 from crespr_onnx.training.channel_edges import ChannelEdge, FloatArray
 
-_JOIN = 8
-"""A cluster grows by one member per so many that it has."""
+_PROFILE = 512
+"""Inputs that profiles compare, those that matter most to the group."""
 _TINY = 1e-300
 
 
@@ -59,9 +59,11 @@ def _profiles(
         selection = layout.selections.get(e.edge.name)
         rows = np.isin(e.out_ids, members, assume_unique=True)
         if selection is not None and selection.shape[1] == clusters and rows.any():
-            read = np.flatnonzero(layout.kept(e.in_ids))
-            part = np.zeros((len(members), len(read)))
             places = np.searchsorted(members, e.out_ids[rows])
+            there = layout.kept(e.in_ids)
+            weight = np.where(there, rows @ e.importance, -1.0)
+            read = np.argsort(-weight, kind="stable")[: min(_PROFILE, np.count_nonzero(there))]
+            part = np.zeros((len(members), len(read)))
             part[places] = np.sqrt(e.importance[np.ix_(rows, read)])
             parts.append(part)
     return np.concatenate(parts, axis=1) if len(parts) > 2 else parts[-1]
@@ -81,7 +83,7 @@ def _grow(profiles: FloatArray, order: IntArray, clusters: int) -> IntArray:
         while left:
             affinity = (profiles @ centre) / norms
             affinity[labels != DROPPED] = -np.inf
-            step = min(left, max(1, (size - left) // _JOIN))
+            step = min(left, size - left)
             joining = np.argsort(-affinity, kind="stable")[:step]
             labels[joining] = k
             centre = centre + profiles[joining].sum(axis=0)

@@ -20,12 +20,14 @@ class Side:
         is_output: whether it is the side of the outputs.
         rows: positions on that side that carry the group.
         places: which channel of the group each of them carries.
+        repeats: whether some of them carry the same channel, as after a flatten.
     """
 
     e: ChannelEdge
     is_output: bool
     rows: IntArray
     places: IntArray
+    repeats: bool
 
 
 def sides_by_group(graph: ChannelGraph, edges: Sequence[ChannelEdge]) -> list[list[Side]]:
@@ -37,7 +39,8 @@ def sides_by_group(graph: ChannelGraph, edges: Sequence[ChannelEdge]) -> list[li
             for g in np.unique(on):
                 rows = np.flatnonzero(on == g)
                 places = np.searchsorted(graph.groups[g].channels, ids[rows])
-                sides[g].append(Side(e, is_output, rows, places))
+                repeats = len(np.unique(places)) < len(places)
+                sides[g].append(Side(e, is_output, rows, places, repeats))
     return sides
 
 
@@ -91,7 +94,10 @@ def _gains(channels: int, clusters: int, sides: Sequence[Side], sums: KeptSums) 
             selection = sums.layout.selections.get(side.e.edge.name)
             if selection is not None:
                 gain = np.sum(gain, axis=1, where=selection[side.rows], keepdims=True)
-        np.add.at(gains, side.places, gain)
+        if side.repeats:
+            np.add.at(gains, side.places, gain)
+        else:
+            gains[side.places] += gain
     return gains
 
 

@@ -15,7 +15,7 @@ from crespr_onnx.layout import IntArray
 
 FloatArray = NDArray[np.float64]
 
-_ROUNDS = 2
+_ROUNDS = 4
 """Passes over all prices; only speed depends on them."""
 
 
@@ -29,10 +29,12 @@ def transport(value: FloatArray, capacity: IntArray) -> IntArray:
     Returns:
         Bin of each item, shape [items].
     """
+    # A row per bin makes every step below run along the items.
+    value = np.ascontiguousarray(value.T)
     # Subtracting a price per bin changes every solution by the same amount. Where each item is in
     # the bin that it likes best, nothing could be better: the excess then moves at least loss.
-    value = value - _balancing_prices(value, capacity)
-    bins: IntArray = np.argmax(value, axis=1)
+    value -= _balancing_prices(value, capacity)[:, None]
+    bins: IntArray = np.argmax(value, axis=0)
     left = capacity - np.bincount(bins, minlength=len(capacity))
     loss = np.full((len(capacity), len(capacity)), np.inf)
     mover = np.full(loss.shape, -1, dtype=np.int64)
@@ -51,21 +53,23 @@ def transport(value: FloatArray, capacity: IntArray) -> IntArray:
 
 
 def _balancing_prices(value: FloatArray, capacity: IntArray) -> FloatArray:
-    """Prices at which about as many items as fit like each bin best.
+    """Prices at which about as many items as fit like each bin best; `value` by bins and items.
 
     One price after the other is set so that its bin is filled, given the others: descent on the
     dual problem along its coordinates, which comes close to its minimum but may stop short of it.
     """
-    n, m = value.shape
+    m, n = value.shape
     prices = np.zeros(m)
     if m == 1:
         return prices
+    offers = value.copy()
     for b in list(range(m)) * _ROUNDS:
-        others = value - prices
-        others[:, b] = -np.inf
-        margins = np.sort(value[:, b] - others.max(axis=1))
+        offers[b] = -np.inf
+        margins = value[b] - offers.max(axis=0)
         c = n - int(capacity[b])
-        prices[b] = (margins[max(c - 1, 0)] + margins[min(c, n - 1)]) / 2
+        around = [max(c - 1, 0), min(c, n - 1)]
+        prices[b] = np.partition(margins, around)[around].mean()
+        offers[b] = value[b] - prices[b]
     return prices
 
 
@@ -76,9 +80,9 @@ def _find_movers(
     members = np.flatnonzero(bins == a)
     loss[a] = np.inf
     if len(members):
-        losses = value[members, a][:, None] - value[members]
-        best = losses.argmin(axis=0)
-        loss[a] = losses[best, np.arange(losses.shape[1])]
+        losses = value[a, members] - value[:, members]
+        best = losses.argmin(axis=1)
+        loss[a] = losses[np.arange(len(losses)), best]
         mover[a] = members[best]
         loss[a, a] = np.inf
 
