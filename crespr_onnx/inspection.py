@@ -11,9 +11,10 @@ from typing import Any, Literal
 from crespr_onnx.graph.accounting import node_costs
 from crespr_onnx.graph.channels import Obstacle
 from crespr_onnx.graph.load import LoadedModel, errors_of
-from crespr_onnx.layout import ChannelGraph, ChannelGroup, IntArray, WeightedEdge
+from crespr_onnx.layout import ChannelGraph, ChannelGroup, WeightedEdge
 from crespr_onnx.stages.prepare import analyse_model
 from crespr_onnx.training.allocate import edge_rooms, max_clusters, max_ratio
+from crespr_onnx.training.knobs import FEWEST_INPUTS, selecting_edges
 
 
 @dataclass(frozen=True)
@@ -47,8 +48,9 @@ class LayerInfo:
         kernel: weights per connection of an input to an output.
         weights: weights stored.
         macs: multiply-accumulates per sample, or None if a shape is not fixed.
-        verdict: "split" into blocks, "shrink" only, or "dense" as it is.
-        max_clusters: the most blocks it can be split into.
+        verdict: "split" into clusters that choose their inputs, "shrink" (fewer channels, or fewer
+            inputs that all outputs read), or "dense" as it is.
+        max_clusters: the most clusters that its outputs can form.
         reason: why it cannot be split, or not even shrink; empty if it can be split.
     """
 
@@ -141,8 +143,9 @@ def _inspection(
     macs: Mapping[str, int | None],
 ) -> Inspection:
     rooms = edge_rooms(graph)
+    selecting = {edge.name for edge in selecting_edges(graph)}
     layers = tuple(
-        _layer(graph, edge, room, macs.get(edge.name))
+        _layer(graph, edge, room, macs.get(edge.name), selects=edge.name in selecting)
         for edge, room in zip(graph.edges, rooms, strict=True)
     )
     counted = [layer.macs for layer in layers if layer.macs is not None]
@@ -168,7 +171,7 @@ def _inspection(
 def _groups(graph: ChannelGraph, rooms: list[int]) -> tuple[GroupInfo, ...]:
     most = [1] * len(graph.groups)
     for edge, room in zip(graph.edges, rooms, strict=True):
-        for index in graph.groups_on(edge.in_channels) + graph.groups_on(edge.out_channels):
+        for index in graph.groups_on(edge.out_channels):
             most[index] = max(most[index], room)
     return tuple(_group(*both) for both in zip(graph.groups, most, strict=True))
 
@@ -179,18 +182,21 @@ def _group(group: ChannelGroup, most: int) -> GroupInfo:
         return GroupInfo(group.name, n, "keep", 1, group.frozen)
     if most > 1:
         return GroupInfo(group.name, n, "cluster", most, "")
-    return GroupInfo(group.name, n, "drop", 1, "no layer beside it can be split")
+    return GroupInfo(group.name, n, "drop", 1, "no layer that writes it can be split")
 
 
-def _layer(graph: ChannelGraph, edge: WeightedEdge, room: int, macs: int | None) -> LayerInfo:
-    sides = (edge.in_channels, edge.out_channels)
+def _layer(
+    graph: ChannelGraph, edge: WeightedEdge, room: int, macs: int | None, *, selects: bool
+) -> LayerInfo:
     verdict: Literal["split", "shrink", "dense"] = "split"
     reason = ""
     if edge.frozen is not None:
         verdict, reason = "dense", edge.frozen
     elif room == 1:
-        verdict = "dense" if all(graph.is_frozen(side) for side in sides) else "shrink"
-        reason = "; ".join(_reasons(graph, sides)) or "it has too few channels for two clusters"
+        sides = (edge.in_channels, edge.out_channels)
+        stays = not selects and all(graph.is_frozen(side) for side in sides)
+        verdict = "dense" if stays else "shrink"
+        reason = "; ".join(_why_whole(graph, edge, selects))
     return LayerInfo(
         name=edge.name,
         op=edge.op,
@@ -205,6 +211,12 @@ def _layer(graph: ChannelGraph, edge: WeightedEdge, room: int, macs: int | None)
     )
 
 
-def _reasons(graph: ChannelGraph, sides: tuple[IntArray, IntArray]) -> list[str]:
-    frozen = (graph.groups[i].frozen for side in sides for i in graph.groups_on(side))
-    return list(dict.fromkeys(reason for reason in frozen if reason is not None))
+def _why_whole(graph: ChannelGraph, edge: WeightedEdge, selects: bool) -> list[str]:
+    """Why the outputs of an edge form no clusters that choose their inputs."""
+    groups = (graph.groups[i].frozen for i in graph.groups_on(edge.out_channels))
+    reasons = list(dict.fromkeys(reason for reason in groups if reason is not None))
+    if len(edge.in_channels) < FEWEST_INPUTS:
+        reasons.append(f"it has fewer than {FEWEST_INPUTS} inputs")
+    elif not selects:
+        reasons.append("it shares its weights with another layer")
+    return reasons or ["it has too few channels for two clusters"]

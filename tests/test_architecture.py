@@ -31,7 +31,7 @@ def room(modules: str, may_import: str, packages: str) -> Room:
 
 
 ROOMS = {
-    "leaves": room("errors layout named_function processes progress record", "", ""),
+    "leaves": room("errors layout layout_json named_function processes progress record", "", ""),
     "graph": room("graph data files", "leaves", "google onnx onnx_ir onnxruntime PIL"),
     "settings": room("config settings settings_check", "leaves graph", ""),
     "passes": room("passes", "leaves", "onnx_ir onnxscript"),

@@ -77,10 +77,11 @@ def test_inspect_digits(call: Any) -> None:
     assert "inputs: input: float32[batch,1,8,8]" in lines
     assert "89,632 weights in 5 layers, 1,821,952 MACs per sample" in lines
     assert (
-        "at most 0.9995 of the weights can go; layers can be split into at most 8 clusters" in lines
+        "at most 0.9995 of the weights can go; layers can be split into at most 32 clusters"
+        in lines
     )
     assert (
-        "/conv2/Conv │ Conv │ 32 -> 64 x9 │ 18,432 │ 20.6% │ 1,179,648 │ split, up to 4 clusters"
+        "/conv2/Conv │ Conv │ 32 -> 64 x9 │ 18,432 │ 20.6% │ 1,179,648 │ split, up to 8 clusters"
         in lines
     )
     assert "logits │ 10 │ keep: 'logits' is a graph output" in lines
@@ -91,16 +92,16 @@ def test_inspect_digits_as_json(call: Any) -> None:
     code, out, err = call("inspect", DIGITS, "--json")
     assert (code, err) == (0, "")
     found = json.loads(out)
-    assert (found["path"], found["weights"], found["max_clusters"]) == (DIGITS, 89_632, 8)
+    assert (found["path"], found["weights"], found["max_clusters"]) == (DIGITS, 89_632, 32)
     assert [layer["verdict"] for layer in found["layers"]] == ["shrink", *["split"] * 3, "shrink"]
     assert found["obstacles"] == []
 
 
 def test_inspect_what_cannot_be_compressed(call: Any, tmp_path: Path) -> None:
-    code, out, _ = call("inspect", linear(tmp_path / "m.onnx"))
+    code, out, _ = call("inspect", linear(tmp_path / "m.onnx", inputs=3))
     assert code == 0
     assert "nothing in it can be compressed\n" in out
-    assert "stays dense: 'x' is a graph input; 'y' is a graph output" in " ".join(out.split())
+    assert "stays dense: 'y' is a graph output; it has fewer than 4 inputs" in " ".join(out.split())
 
 
 def test_inspect_names_what_is_not_understood(call: Any, tmp_path: Path) -> None:

@@ -122,7 +122,7 @@ def test_the_file_as_it_is_written() -> None:
     assert to_toml(CompressSettings(Path("m.onnx"), 0.5, input_shapes={"x": (1, 2)})) == (
         "# The settings of a run of crespr-onnx compress; --config takes them again.\n"
         'model = "m.onnx"\nratio = 0.5\ntarget = "onnx"\ncriterion = "magnitude"\n'
-        'clusters = "auto"\nepochs = 15\nbatch_size = 128\nlr = 0.003\nprecision = "auto"\n'
+        'clusters = "auto"\nepochs = 15\nbatch_size = 128\nlr = 0.01\nprecision = "auto"\n'
         'max_drop = 0.05\nmin_speedup = 1.0\nform = "grouped"\nseed = 0\n\n[input_shape]\n"x" = [1, 2]\n'
     )
 

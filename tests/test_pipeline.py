@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -144,6 +145,10 @@ def test_the_model_keeps_its_interface_and_is_marked(labelled: tuple[Path, Repor
         sizes = [len(m["channels"][name]) for m in modules["modules"]]
         assert sizes == entry["sizes"]
         assert sum(sizes) + len(modules["dropped"].get(name, [])) == len(entry["labels"])
+    for layer in report.layers:
+        found = [m["reads"].get(layer.name) for m in modules["modules"]]
+        if layer.clusters > 1:
+            assert {f"each reads {len(r)} of " in layer.reason for r in found} == {True}
 
 
 def test_accuracy_is_that_of_the_files(labelled: tuple[Path, Report]) -> None:
@@ -226,15 +231,15 @@ def test_one_shot_with_data_is_measured_but_not_trained(tmp_path: Path) -> None:
     ("form", "clusters"), [("grouped", 1), ("grouped", 4), ("separate", 2), ("separate", 4)]
 )
 def test_forms_and_clusters(tmp_path: Path, form: str, clusters: int) -> None:
-    report = compress(tmp_path, epochs=0, clusters=clusters, form=form)
+    report = compress(tmp_path, epochs=0, ratio=0.3, clusters=clusters, form=form)
     assert report.exit_code == 0
-    assert [layer.clusters for layer in report.layers] == [1, clusters, 1]
+    assert [layer.clusters for layer in report.layers] == [clusters, clusters, 1]
     middle = report.layers[1]
     expected = "dense" if clusters == 1 else {"grouped": "batched", "separate": "separate"}[form]
     assert middle.form == expected
     ops = [n.op_type for n in onnx.load(tmp_path / "out" / "model.onnx").graph.node]
     products = ops.count("MatMul") + ops.count("Gemm")
-    assert products >= 2 + clusters if form == "separate" and clusters > 1 else products == 3
+    assert products == (1 + 2 * clusters if form == "separate" and clusters > 1 else 3)
     assert report.verify is not None
     assert report.verify.passed
 
@@ -257,10 +262,11 @@ def test_old_and_new_opsets_can_be_trained(tmp_path: Path, opset: int) -> None:
 def test_layers_say_why_they_stayed_dense(tmp_path: Path) -> None:
     settings = CompressSettings(DIGITS / "digits.onnx", 0.9, epochs=0, clusters=4)
     reasons = {layer.name: layer.reason for layer in pipeline.plan(settings).layers}
-    assert reasons["/conv2/Conv"] == "4 clusters on both sides"
-    wide = CompressSettings(DIGITS / "digits.onnx", 0.9, epochs=0, clusters=8)
-    reasons = {layer.name: layer.reason for layer in pipeline.plan(wide).layers}
-    assert reasons["/conv2/Conv"] == "shared input: too few channels for 8 clusters"
+    assert reasons["/conv1/Conv"].startswith("has fewer than 4 inputs: ")
+    assert re.fullmatch(r"4 clusters, each reads \d+ of 256 inputs", reasons["/linear1/Gemm"])
+    light = CompressSettings(DIGITS / "digits.onnx", 0.001, epochs=0, clusters=1)
+    reasons = {layer.name: layer.reason for layer in pipeline.plan(light).layers}
+    assert reasons["/linear2/Gemm"] == "reads all inputs that are kept: stays as it is"
     assert list(tmp_path.iterdir()) == []
 
 

@@ -17,9 +17,9 @@ LABELS = np.zeros(4, dtype=np.int64)
 
 @pytest.mark.parametrize(
     ("epochs", "restricting"),
-    [(0, 0), (1, 0), (2, 1), (5, 1), (7, 1), (8, 2), (15, 3), (100, 20)],
+    [(0, 0), (1, 0), (2, 1), (5, 2), (7, 2), (8, 3), (15, 5), (100, 35)],
 )
-def test_a_fifth_of_the_epochs_restricts(epochs: int, restricting: int) -> None:
+def test_a_third_of_the_epochs_restricts(epochs: int, restricting: int) -> None:
     assert restrict_epochs(epochs) == restricting
 
 

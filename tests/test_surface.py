@@ -47,7 +47,7 @@ COMMANDS = {
         "--clusters": "auto",
         "--epochs": 15,
         "--batch-size": 128,
-        "--lr": 0.003,
+        "--lr": 0.01,
         "--loss": None,
         "--patience": None,
         "--precision": "auto",

@@ -74,8 +74,14 @@ def write_model(
 
 
 def describe_modules(graph: ChannelGraph, layout: Layout) -> str:
-    """The content of modules.json: the channels of the input model in each module, and dropped."""
+    """The content of modules.json: what of the input model each module has, and what is dropped.
+
+    Per module the channels of each group, and per layer whose clusters select their inputs the
+    input positions that the module reads; a layer that is not named reads all that is kept.
+    What outputs read that are in no module, as their order stays, is `shared`.
+    """
     free = [g for g in graph.groups if g.frozen is None]
+    in_modules = {e.name for e in graph.edges if not graph.is_frozen(e.out_channels)}
 
     def channels(label: int) -> dict[str, list[int]]:
         return {
@@ -84,9 +90,22 @@ def describe_modules(graph: ChannelGraph, layout: Layout) -> str:
             if (layout.labels[g.channels] == label).any()
         }
 
-    count = int(layout.clusters.max(initial=1))
-    modules = [{"module": k, "channels": channels(k)} for k in range(count)]
-    return json.dumps({"modules": modules, "dropped": channels(DROPPED)}, indent=1) + "\n"
+    def reads(cluster: int, *, modular: bool) -> dict[str, list[int]]:
+        return {
+            e.name: np.flatnonzero(selection[:, cluster] & layout.kept(e.in_channels)).tolist()
+            for e in graph.edges
+            if (selection := layout.selections.get(e.name)) is not None
+            and cluster < selection.shape[1]
+            and (e.name in in_modules) == modular
+        }
+
+    modules = [
+        {"module": k, "channels": channels(k), "reads": reads(k, modular=True)}
+        for k in range(int(layout.clusters.max(initial=1)))
+    ]
+    shared = {"reads": reads(0, modular=False)}
+    content = {"modules": modules, "shared": shared, "dropped": channels(DROPPED)}
+    return json.dumps(content, indent=1) + "\n"
 
 
 def compile_target(

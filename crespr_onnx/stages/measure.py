@@ -13,11 +13,12 @@ from crespr_onnx.graph.accounting import node_costs, stored_weights
 from crespr_onnx.graph.random_inputs import random_inputs
 from crespr_onnx.graph.save import saved_bytes
 from crespr_onnx.graph.signature import ModelSignature
-from crespr_onnx.layout import ChannelGraph, Layout
+from crespr_onnx.layout import ChannelGraph, Layout, WeightedEdge
 from crespr_onnx.record import FileRecord, LayerRecord, Metric, Ratio
 from crespr_onnx.settings import CompressSettings
 from crespr_onnx.stages.answers import answers_of
 from crespr_onnx.stages.prepare import Prepared
+from crespr_onnx.training.knobs import FEWEST_INPUTS
 
 Array = NDArray[np.float32]
 
@@ -117,27 +118,29 @@ def layer_records(graph: ChannelGraph, layout: Layout, form: str) -> tuple[Layer
 
 def _layer(graph: ChannelGraph, layout: Layout, index: int, form: str) -> LayerRecord:
     edge = graph.edges[index]
-    clusters = layout.edge_clusters(graph, edge)
     after = layout.stored_weights(graph, edge)
+    selection = layout.selections.get(edge.name)
+    kept = layout.kept(edge.in_channels)
+    if selection is None or selection[kept].all():
+        reason = edge.frozen or _why_dense(graph, layout, edge)
+        return LayerRecord(edge.name, edge.op, edge.weights, after, 1, "dense", reason)
+    clusters, chosen = selection.shape[1], "dense"
+    reads = f"{int(selection[kept, 0].sum())} of {len(kept)} inputs"
     if clusters > 1:
         batched = "grouped" if edge.op.startswith("Conv") else "batched"
         chosen = batched if form == "grouped" else "separate"
-        reason = f"{clusters} clusters on both sides"
+        reason = f"{clusters} clusters, each reads {reads}"
     else:
-        chosen = "dense"
-        reason = edge.frozen or _why_dense(graph, layout, index)
+        reason = f"one cluster, which reads {reads}"
     return LayerRecord(edge.name, edge.op, edge.weights, after, clusters, chosen, reason)
 
 
-def _why_dense(graph: ChannelGraph, layout: Layout, index: int) -> str:
-    edge = graph.edges[index]
-    if layout.clusters.max() == 1:
-        return "one cluster: shrunk only"
-    for side, channels in (("input", edge.in_channels), ("output", edge.out_channels)):
-        groups = [graph.groups[g] for g in graph.groups_on(channels)]
-        frozen = next((g.frozen for g in groups if g.frozen is not None), None)
-        if frozen is not None:
-            return f"shared {side}: {frozen}"
-        if layout.axis_clusters(graph, channels) == 1:
-            return f"shared {side}: too few channels for {int(layout.clusters.max())} clusters"
-    return "the clusters of its sides differ"
+def _why_dense(graph: ChannelGraph, layout: Layout, edge: WeightedEdge) -> str:
+    if sum(other.weight == edge.weight for other in graph.edges) > 1:
+        why = "shares its weights with another layer"
+    elif len(edge.in_channels) < FEWEST_INPUTS:
+        why = f"has fewer than {FEWEST_INPUTS} inputs"
+    else:
+        why = "reads all inputs that are kept"
+    sides = np.concatenate([edge.in_channels, edge.out_channels])
+    return f"{why}: {'stays as it is' if layout.kept(sides).all() else 'shrunk only'}"

@@ -62,8 +62,7 @@ def check_ratio(graph: ChannelGraph, ratio: float, clusters: int | None) -> None
 
     Raises:
         ModelError: if no layout reaches the ratio.
-        UsageError: if the model has no room for that many clusters, or no layout with as many
-            reaches the ratio.
+        UsageError: if the model has no room for that many clusters.
     """
     reachable = max_ratio(graph)
     if ratio > reachable:
@@ -74,8 +73,8 @@ def check_ratio(graph: ChannelGraph, ratio: float, clusters: int | None) -> None
     most = max_clusters(graph)
     if clusters is not None and clusters > most:
         raise UsageError(
-            f"--clusters {clusters} is more than this model has room for: no layer has more than "
-            f"{most} channels on both sides that can be clustered; give at most {most}, or auto"
+            f"--clusters {clusters} is more than this model has room for: no layer can be split "
+            f"into more than {most}; give at most {most}, or auto"
         )
 
 

@@ -1,5 +1,7 @@
 """Importance criteria against slow float64 references that follow the formulas literally."""
 
+from dataclasses import replace
+
 import numpy as np
 import onnx_ir as ir
 import pytest
@@ -197,12 +199,22 @@ def test_channel_edges_add_up_positions_and_weigh_all_edges_alike() -> None:
     edges = channel_edges(graph, scores)
     assert [e.importance.sum() for e in edges] == pytest.approx([1.0] * 3)
     flat = edges[-1]
-    assert flat.importance.shape == (3, 6)  # 6 channels of 3 by 3 positions
+    # Inputs keep their positions, each of which a cluster may read: 6 channels of 3 by 3.
     raw = scores[flat.edge.name]
-    expected = np.zeros((3, 6))
-    for position, channel in enumerate(flat.edge.in_channels):
-        expected[:, list(flat.in_ids).index(channel)] += raw[:, position]
-    np.testing.assert_allclose(flat.importance, expected / raw.sum(), rtol=1e-12)
+    assert flat.importance.shape == (3, 54)
+    np.testing.assert_array_equal(flat.in_ids, flat.edge.in_channels)
+    np.testing.assert_allclose(flat.importance, raw / raw.sum(), rtol=1e-12)
+
+
+def test_channel_edges_add_up_the_positions_of_an_output() -> None:
+    ids = np.array([3, 4, 3, 4])
+    edge = replace(setting("mlp")[1].edges[0], in_channels=np.array([0, 1, 0]), out_channels=ids)
+    graph = replace(setting("mlp")[1], edges=(edge,))
+    scores = np.arange(12.0).reshape(4, 3)
+    (found,) = channel_edges(graph, {edge.name: scores})
+    assert found.out_ids.tolist() == [3, 4]
+    assert found.in_ids.tolist() == [0, 1, 0]
+    np.testing.assert_allclose(found.importance, (scores[:2] + scores[2:]) / scores.sum())
 
 
 @pytest.mark.parametrize("value", [0.0, np.inf, np.nan])

@@ -137,7 +137,11 @@ def test_it_ends_exactly_at_the_allocation(setting: Setting, straight: bool) -> 
         if edge.out_axis != 0:
             weight, dense = weight.T, dense.T
         assert (weight[~mask] == 0).all()
-        np.testing.assert_array_equal(weight[mask], dense[mask])
+        # What went and came back in between comes back as zero.
+        there = weight[mask] != 0
+        assert there.mean() > 0.9
+        assert not straight or there.all()
+        np.testing.assert_array_equal(weight[mask][there], dense[mask][there])
 
 
 def test_at_the_end_the_module_computes_what_the_masked_model_computes(setting: Setting) -> None:
