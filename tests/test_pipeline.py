@@ -231,15 +231,20 @@ def test_one_shot_with_data_is_measured_but_not_trained(tmp_path: Path) -> None:
     ("form", "clusters"), [("grouped", 1), ("grouped", 4), ("separate", 2), ("separate", 4)]
 )
 def test_forms_and_clusters(tmp_path: Path, form: str, clusters: int) -> None:
-    report = compress(tmp_path, epochs=0, ratio=0.3, clusters=clusters, form=form)
+    report = compress(
+        tmp_path, model=DIGITS / "digits.onnx", data=None, epochs=0, ratio=0.9, clusters=clusters,
+        form=form,
+    )  # fmt: skip
     assert report.exit_code == 0
-    assert [layer.clusters for layer in report.layers] == [clusters, clusters, 1]
-    middle = report.layers[1]
-    expected = "dense" if clusters == 1 else {"grouped": "batched", "separate": "separate"}[form]
-    assert middle.form == expected
+    layers = {layer.name: layer for layer in report.layers}
+    linear, conv = layers["/linear1/Gemm"], layers["/conv2/Conv"]
+    assert (linear.clusters, conv.clusters) == (clusters, clusters)
+    named = {"grouped": ("batched", "grouped"), "separate": ("separate", "separate")}[form]
+    assert (linear.form, conv.form) == (("dense", "dense") if clusters == 1 else named)
     ops = [n.op_type for n in onnx.load(tmp_path / "out" / "model.onnx").graph.node]
-    products = ops.count("MatMul") + ops.count("Gemm")
-    assert products == (1 + 2 * clusters if form == "separate" and clusters > 1 else 3)
+    counts = [layer.clusters if layer.form == "separate" else 1 for layer in report.layers]
+    assert ops.count("Conv") == sum(counts[:3])
+    assert ops.count("MatMul") + ops.count("Gemm") == sum(counts[3:])
     assert report.verify is not None
     assert report.verify.passed
 
