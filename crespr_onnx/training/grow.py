@@ -44,16 +44,27 @@ def grown_labels(
         members = group.channels[labels[group.channels] != DROPPED]
         if group.frozen is not None or clusters == 1:
             continue
-        profiles = _profiles(edges, layout, members, clusters)
-        if profiles.shape[1]:
-            labels[members] = _grow(profiles, np.argsort(rank[members]), clusters)
+        found = profiles(edges, layout, members, clusters)
+        if found.shape[1]:
+            labels[members] = _grow(found, np.argsort(rank[members]), clusters)
     return replace(layout, labels=labels)
 
 
-def _profiles(
+def profiles(
     edges: Sequence[ChannelEdge], layout: Layout, members: IntArray, clusters: int
 ) -> FloatArray:
-    """Square roots of what channels take from the inputs that are there: [members, inputs]."""
+    """What channels take from the inputs that are there, by edges whose clusters choose them.
+
+    Args:
+        edges: importance of all connections.
+        layout: says which inputs are there, and which edges select.
+        members: ids of channels of one group, ascending.
+        clusters: K of that group.
+
+    Returns:
+        Square roots of importance, of the inputs that matter most in each edge; edges side by side,
+        shape [members, inputs].
+    """
     parts = [np.zeros((len(members), 0))]
     for e in edges:
         selection = layout.selections.get(e.edge.name)

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 import numpy as np
 from scipy.sparse import csr_array
 
-from crespr_onnx.layout import DROPPED, Layout
+from crespr_onnx.layout import DROPPED, BoolArray, Layout
 from crespr_onnx.training.channel_edges import ChannelEdge, FloatArray
 
 
@@ -48,7 +48,8 @@ def _kept(e: ChannelEdge, layout: Layout, gifts: FloatArray) -> float:
     return float(np.sum(gifts, where=_read(e, layout)))
 
 
-def _read(e: ChannelEdge, layout: Layout) -> np.ndarray[tuple[int, int], np.dtype[np.bool_]]:
+def _read(e: ChannelEdge, layout: Layout) -> BoolArray:
+    """Which inputs are there and read, shape [n_in, K]."""
     there = layout.kept(e.in_ids)[:, None]
     selection = layout.selections.get(e.edge.name)
     return there if selection is None else selection & there
