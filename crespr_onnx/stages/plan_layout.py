@@ -1,5 +1,6 @@
 """Chooses the layout: importance, then cluster count, widths and labels under the budget."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import partial
 
@@ -32,6 +33,8 @@ from crespr_onnx.training.together import on_main
 CANDIDATES = (1, 2, 4, 8, 16, 32)
 """Cluster counts that `--clusters auto` considers."""
 TRIALS_PER_PRICE = 2
+LOW_PRICES = (0.375, 0.1875, 0.09375)
+"""Where clusters are asked for, and would read everything at the prices that train best."""
 TIE = 1.05
 """A trial loss up to this many times the lowest counts as equal: then fewer clusters, which run
 faster, are preferred."""
@@ -97,7 +100,21 @@ def possible_plans(
         for price in READ_PRICES
         for plan in _plans_at(graph, settings, edges, price)[:TRIALS_PER_PRICE]
     ]
+    if settings.clusters is not None and settings.clusters > 1:
+        cheap = (plan for p in LOW_PRICES for plan in _plans_at(graph, settings, edges, p))
+        plans = _that_split(graph, plans) or _that_split(graph, cheap)[:1] or plans
     return [plan for _, plan in sorted(plans, key=lambda ranked: -ranked[0])]
+
+
+def _that_split(
+    graph: ChannelGraph, plans: Iterable[tuple[float, LayoutPlan]]
+) -> list[tuple[float, LayoutPlan]]:
+    """Those in which at least one edge is split."""
+    return [
+        (kept, plan)
+        for kept, plan in plans
+        if any(plan.layout.edge_clusters(graph, edge) > 1 for edge in graph.edges)
+    ]
 
 
 def _plans_at(

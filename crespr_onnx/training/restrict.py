@@ -3,9 +3,9 @@
 What is stored goes from everything to what the allocation grants on the cubic schedule of Zhu and
 Gupta 2017 (arXiv 1710.01878, equation 1): the channels that each group keeps and the inputs that
 each cluster reads. At every step of the schedule the layout is improved for the sizes of that
-moment and for the importance of the weights as they have become; what it leaves out is zero from
-then on. A cut takes the least important of what is left, so none is abrupt, and the labels follow
-what training makes of the model.
+moment and for the importance of the weights as they have become, and what it leaves out is set to
+zero. A cut takes the least important of what is left, so none is abrupt, and the labels follow what
+training makes of the model; where a cluster reads again what it no longer did, it does so from zero.
 """
 
 from collections.abc import Mapping
