@@ -13,8 +13,9 @@ from crespr_onnx.graph.channels import Obstacle
 from crespr_onnx.graph.load import LoadedModel, errors_of
 from crespr_onnx.layout import ChannelGraph, ChannelGroup, WeightedEdge
 from crespr_onnx.stages.prepare import analyse_model
-from crespr_onnx.training.allocate import edge_rooms, max_clusters, max_ratio
+from crespr_onnx.training.allocate import edge_rooms, max_clusters
 from crespr_onnx.training.knobs import FEWEST_INPUTS, selecting_edges
+from crespr_onnx.training.shrink import max_ratio
 
 
 @dataclass(frozen=True)

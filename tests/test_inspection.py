@@ -10,7 +10,8 @@ import pytest
 from crespr_onnx.errors import ModelError
 from crespr_onnx.inspection import GroupInfo, LayerInfo, inspect_model
 from crespr_onnx.stages.prepare import prepare_model
-from crespr_onnx.training.allocate import max_clusters, max_ratio
+from crespr_onnx.training.allocate import max_clusters
+from crespr_onnx.training.shrink import max_ratio
 
 DIGITS = Path(__file__).resolve().parents[1] / "samples/digits/digits.onnx"
 

@@ -17,10 +17,8 @@ from crespr_onnx.stages.masking import masked_copy
 from crespr_onnx.training.allocate import (
     READ_PRICES,
     Allocation,
-    allocate,
+    form_clusters,
     max_clusters,
-    max_ratio,
-    shown,
 )
 from crespr_onnx.training.channel_edges import ChannelEdge, channel_edges
 from crespr_onnx.training.cluster import cluster, log_kept
@@ -28,6 +26,7 @@ from crespr_onnx.training.criteria.criterion import Importance
 from crespr_onnx.training.finetune import FineTuning, fine_tune, mean_loss
 from crespr_onnx.training.importer import import_model
 from crespr_onnx.training.lesson import Lesson
+from crespr_onnx.training.shrink import max_ratio, shown, shrink
 from crespr_onnx.training.together import on_main
 
 CANDIDATES = (1, 2, 4, 8, 16, 32)
@@ -126,8 +125,9 @@ def _plans_at(
     """Plans of all cluster counts with what they keep, the best first."""
     plans: list[tuple[float, LayoutPlan]] = []
     before: tuple[int, ...] = ()
+    shrunk = shrink(graph, settings.ratio, read_price)
     for k in (settings.clusters,) if settings.clusters is not None else CANDIDATES:
-        allocation = allocate(graph, k, settings.ratio, read_price)
+        allocation = form_clusters(shrunk, k)
         counts = tuple(allocation.clusters.tolist())
         if counts == before:
             break

@@ -1,25 +1,17 @@
 """How many channels each group keeps, and how many inputs each cluster reads, under the budget.
 
 An edge stores n_out * (inputs that a cluster reads) * kernel weights, however many clusters its
-outputs form; so widths and reads are found first, and the clusters follow from the widths.
-
-Starting from the dense model, the knob goes down that raises the price the least per weight saved.
-The price of a group is (edges of the group) * sqrt(channels it had) / (channels it keeps), that of
-a selection read_price * sqrt(inputs there are) / (inputs a cluster reads). The reciprocal makes
-bottlenecks dear, so that no layer collapses, as layers do under global scores (Tanaka et al. 2020,
-arXiv 2006.05467); the root lies between keeping the proportions of the model and giving every
-group the same width, either of which trained worse on the models tried.
+outputs form; so widths and reads are found first (shrink.py), and clusters follow from the widths.
 """
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
 
-from crespr_onnx.errors import UsageError
 from crespr_onnx.layout import ChannelGraph, IntArray, WeightedEdge
 from crespr_onnx.training.knobs import Knobs, selecting_edges
+from crespr_onnx.training.shrink import Shrunk, shrink
 
 READ_PRICES = (0.75, 1.5)
 """Both are tried: networks of wide linear layers train better with the first, small convolutional
@@ -29,7 +21,6 @@ CONVOLVED_BLOCK = 8
 """Fewest channels per cluster: narrower blocks cost more to run than they store less."""
 _DEPTHWISE_UNIT = 4
 """Depthwise convolutions of other numbers of channels run several times slower in ONNX Runtime."""
-_STEPS_PER_KNOB = 128
 _TINY = 1e-12
 
 
@@ -49,17 +40,6 @@ class Allocation:
     widths: IntArray
     fan_in: Mapping[str, int]
     weights: int
-
-
-def max_ratio(graph: ChannelGraph) -> float:
-    """The highest physical ratio that any layout reaches: one channel per group, one input read."""
-    knobs = Knobs(graph)
-    return 1.0 - knobs.total(np.where(knobs.free, 1, knobs.sizes)) / graph.weights
-
-
-def shown(reach: float) -> str:
-    """A reachable ratio in a message: rounded down, for what a message offers must be reachable."""
-    return f"{math.floor(reach * 10_000) / 10_000:.4f}"
 
 
 def max_clusters(graph: ChannelGraph) -> int:
@@ -92,37 +72,23 @@ def allocate(
     Raises:
         UsageError: if the ratio is out of reach, saying what is reachable.
     """
-    knobs, reach = Knobs(graph, read_price), max_ratio(graph)
-    budget = int((1.0 - ratio) * graph.weights + 1e-9)
-    values = knobs.sizes.copy()
-    least = np.where(knobs.free, 1, knobs.sizes)
-    if knobs.total(least) > budget:
-        raise UsageError(
-            f"ratio {ratio} is out of reach: at most {shown(reach)} of the weights of this model "
-            "can go; lower --ratio"
-        )
-    while knobs.total(values) > budget:
-        best, lowest = -1, np.inf
-        for k in np.flatnonzero(values > least):
-            step = _step(knobs, values, least, int(k))
-            rise = knobs.rise(values, int(k), step) / max(knobs.saved(values, int(k), step), _TINY)
-            if rise < lowest:
-                best, lowest = int(k), rise
-        values[best] -= _step(knobs, values, least, best)
+    return form_clusters(shrink(graph, ratio, read_price), clusters)
+
+
+def form_clusters(shrunk: Shrunk, clusters: int) -> Allocation:
+    """Clusters as the widths have room for them, and widths and reads in multiples of them."""
+    knobs, values = shrunk.knobs, shrunk.values.copy()
+    graph = knobs.graph
     n = len(graph.groups)
     counts = _clusters_per_group(graph, values[:n], clusters)
     units = np.ones_like(values)
     units[:n] = _units(graph, counts)
     values -= np.where(knobs.free & (values > units), values % units, 0)
     values[:n] -= values[:n] % counts
-    _refill(knobs, units, counts, values, budget)
+    _refill(knobs, units, counts, values, shrunk.budget)
     readable = [(e, knobs.readable(e, values), int(f)) for e, f in _fan_ins(knobs, values)]
     fan_in = {edge.name: f for edge, there, f in readable if f < there}
     return Allocation(counts, values[:n], fan_in, knobs.total(values))
-
-
-def _step(knobs: Knobs, values: IntArray, least: IntArray, k: int) -> int:
-    return min(max(1, int(knobs.sizes[k]) // _STEPS_PER_KNOB), int(values[k] - least[k]))
 
 
 def _units(graph: ChannelGraph, counts: IntArray) -> IntArray:

@@ -69,6 +69,11 @@ class Knobs:
                 self._of_knob[k].append(len(self._sides))
             self._sides.append((inputs, outputs, edge.kernel, knob))
 
+    def beside(self, knob: int) -> list[int]:
+        """Knobs, itself among them, that turn the cost of an edge that this one turns."""
+        edges = set(self._of_knob[knob])
+        return [k for k, own in enumerate(self._of_knob) if edges.intersection(own)]
+
     def total(self, values: IntArray) -> int:
         """Weights stored in all edges."""
         return round(self._fixed + sum(self._edge(i, values) for i in range(len(self._sides))))

@@ -5,7 +5,7 @@ Gupta 2017 (arXiv 1710.01878, equation 1): the channels that each group keeps an
 each cluster reads. At every step of the schedule the layout is improved for the sizes of that
 moment and for the importance of the weights as they have become, and what it leaves out is set to
 zero. A cut takes the least important of what is left, so none is abrupt, and the labels follow what
-training makes of the model; where a cluster reads again what it no longer did, it does so from zero.
+training makes of the model; what a cluster reads again after a while, it reads from zero on.
 """
 
 from collections.abc import Mapping
