@@ -151,14 +151,8 @@ def restrict(
 
         def cut(progress: float) -> None:
             if restriction.due(progress):
-
-                def found() -> Layout:
-                    training = imported.module.training
-                    scores = _score(imported, graph, lesson, settings, CUT_BATCHES)
-                    imported.module.train(training)
-                    return restriction.next_layout(progress, scores)
-
-                restriction.cut(progress, on_main(found))
+                scores = on_main(lambda: score_for_cut(imported, graph, lesson, settings))
+                restriction.cut(progress, restriction.next_layout(progress, scores))
             restriction.hold()
 
         fine_tune(
@@ -176,6 +170,16 @@ def restrict(
     if not epochs and lesson is not None:
         model = correct(dense, model, graph, layout, lesson, settings, notify).model
     return model, layout
+
+
+def score_for_cut(
+    imported: ImportedModel, graph: ChannelGraph, lesson: Lesson, settings: CompressSettings
+) -> Importance:
+    """Importance of all connections of a model in training, from a few batches."""
+    training = imported.module.training
+    scores = _score(imported, graph, lesson, settings, CUT_BATCHES)
+    imported.module.train(training)
+    return scores
 
 
 def tune(

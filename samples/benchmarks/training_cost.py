@@ -1,8 +1,8 @@
 """What training costs, side by side in one process: time per step and memory, as ratios.
 
 Three phases of the same length on the same data: plain distillation of the dense model, its
-restriction to clusters (the annealing phase), and fine-tuning of the split model. Time is CPU time
-of one thread, so that other work on the machine disturbs it little; the phases alternate, and each
+restriction (with its share of the cuts), and fine-tuning of the split model. Time is CPU time of
+one thread, so that other work on the machine disturbs it little; the phases alternate, and each
 ratio is the median over the rounds. Memory is the peak of PyTorch's allocations from the import of
 the model on, by its profiler: weights, gradients, optimiser, activations.
 
@@ -33,11 +33,11 @@ from crespr_onnx.stages.prepare import Prepared, prepare_model
 from crespr_onnx.training.finetune import FineTuning, fine_tune
 from crespr_onnx.training.importer import import_model
 from crespr_onnx.training.lesson import Lesson
-from crespr_onnx.training.restrict import Restriction
+from crespr_onnx.training.restrict import CUTS, Restriction
 
-PHASES = ("plain", "annealing", "split")
+PHASES = ("plain", "restriction", "split")
 MIDDLE, PHASE_STEPS = 0.3, 1000
-"""The steps measured are from this point on of an annealing phase of so many."""
+"""What is measured is a restriction of so many steps, from this point of it on."""
 
 
 @dataclass(frozen=True)
@@ -86,7 +86,8 @@ def measure(name: str, case: Case, path: Path, ratio: float, rounds: int) -> dic
         path, ratio, threads=1, batch_size=case.batch_size, lr=1e-4, precision="fp32"
     )
     prepared = for_any_batch(prepare_model(path), settings)
-    phases = make_phases(prepared, case, settings)
+    cuts: list[float] = []
+    phases = make_phases(prepared, case, settings, cuts)
     times: dict[str, list[float]] = {phase: [] for phase in PHASES}
     for i in range(rounds + 1):
         for phase in PHASES if i % 2 else reversed(PHASES):
@@ -95,6 +96,8 @@ def measure(name: str, case: Case, path: Path, ratio: float, rounds: int) -> dic
             run()
             if i:  # the first round warms up
                 times[phase].append((time.process_time() - start) / case.steps)
+    cut = statistics.median(cuts)
+    times["restriction"] = [t + cut * CUTS / PHASE_STEPS for t in times["restriction"]]
     peaks = {phase: peak_bytes(phases[phase]) for phase in PHASES}
     weights = 4 * prepared.graph.weights
     return {
@@ -104,21 +107,22 @@ def measure(name: str, case: Case, path: Path, ratio: float, rounds: int) -> dic
         "steps": case.steps,
         "rounds": rounds,
         "ms_per_step": {p: round(1e3 * statistics.median(t), 3) for p, t in times.items()},
+        "ms_per_cut": round(1e3 * cut, 1),
         "time_over_plain": {
             p: round(statistics.median(a / b for a, b in zip(t, times["plain"], strict=True)), 3)
             for p, t in times.items()
         },
         "weight_bytes": weights,
         "peak_bytes": peaks,
-        "copies_of_weights_over_plain": round((peaks["annealing"] - peaks["plain"]) / weights, 2),
+        "copies_of_weights_over_plain": round((peaks["restriction"] - peaks["plain"]) / weights, 2),
         "versions": {package: version(package) for package in ("torch", "accelerate")},
     }
 
 
 def make_phases(
-    prepared: Prepared, case: Case, settings: CompressSettings
+    prepared: Prepared, case: Case, settings: CompressSettings, cuts: list[float]
 ) -> dict[str, Callable[[], Callable[[], None]]]:
-    """For each phase what sets it up; what that returns runs it."""
+    """For each phase what sets it up; what that returns runs it. Seconds of cuts go to `cuts`."""
     dense, graph = prepared.model, prepared.graph
     rng = np.random.default_rng(0)
     n = case.steps * case.batch_size
@@ -135,20 +139,22 @@ def make_phases(
         module = import_model(dense).module
         return lambda: fine_tune(module, lesson, tuning)
 
-    def annealing() -> Callable[[], None]:
+    def restricting() -> Callable[[], None]:
         imported = import_model(dense)
-        restriction = Restriction(imported, graph, plan.layout, plan.channels)
-
-        def before_step(progress: float) -> None:
-            restriction.advance(MIDDLE + progress * case.steps / PHASE_STEPS)
-
-        return lambda: fine_tune(imported.module, lesson, tuning, before_step=before_step)
+        restriction = Restriction(imported, graph, plan.layout, plan.allocation)
+        start = time.process_time()
+        found = train.score_for_cut(imported, graph, lesson, settings)
+        restriction.cut(MIDDLE, restriction.next_layout(MIDDLE, found))
+        cuts.append(time.process_time() - start)
+        return lambda: fine_tune(
+            imported.module, lesson, tuning, before_step=lambda _: restriction.hold()
+        )
 
     def after_split() -> Callable[[], None]:
         module = import_model(small).module
         return lambda: fine_tune(module, lesson, tuning)
 
-    return {"plain": plain, "annealing": annealing, "split": after_split}
+    return {"plain": plain, "restriction": restricting, "split": after_split}
 
 
 def peak_bytes(prepare: Callable[[], Callable[[], None]]) -> int:
