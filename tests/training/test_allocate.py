@@ -25,10 +25,10 @@ from crespr_onnx.training.allocate import (
     allocate,
     edge_rooms,
     max_clusters,
-    max_ratio,
 )
 from crespr_onnx.training.cluster import ClusterSearch, cluster
 from crespr_onnx.training.knobs import FEWEST_INPUTS
+from crespr_onnx.training.shrink import max_ratio
 
 fixed = settings(derandomize=True, deadline=None, max_examples=60)
 
