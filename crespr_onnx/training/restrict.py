@@ -77,8 +77,7 @@ class Restriction:
     def hold(self) -> None:
         """Sets everything outside the layout to zero: a step of the optimiser moves it again.
 
-        That costs neither a second set of weights nor gradients through one, as a mask inside the
-        model would.
+        That needs no gradients through the masks, as masks inside the model would.
         """
         with torch.no_grad():
             for weight, mask in self._masks.items():
@@ -126,9 +125,7 @@ class Restriction:
                 weight = self._imported.tensor(edge.weight)
                 shape = (*weight.shape[:2], *[1] * (weight.ndim - 2))
                 oriented = np.ascontiguousarray(mask if out_axis == 0 else mask.T)
-                self._masks[edge.weight] = (
-                    torch.from_numpy(oriented).reshape(shape).to(weight.device)
-                )
+                self._masks[edge.weight] = torch.from_numpy(oriented).reshape(shape).to(weight)
 
 
 def _cuts_at(progress: float) -> int:

@@ -42,17 +42,18 @@ MIDDLE, PHASE_STEPS = 0.3, 1000
 
 @dataclass(frozen=True)
 class Case:
-    """A model, the shape of its samples, and how much to measure."""
+    """A model, the shape of its samples, how much to measure, and what auto chooses for it."""
 
     model: str
     shape: tuple[int, ...]
     batch_size: int
     steps: int
     rounds: int
+    clusters: int = 1
 
 
 CASES = {
-    "mlp": Case("mlp.onnx", (784,), 128, 60, 15),
+    "mlp": Case("mlp.onnx", (784,), 128, 60, 15, clusters=8),
     "lenet5_mnist": Case("lenet5_mnist.onnx", (1, 28, 28), 128, 30, 11),
     "cifar_resnet20_jpegft_bn": Case("cifar_resnet20_jpegft_bn.onnx", (3, 32, 32), 64, 6, 5),
     "cifar_resnet56_bn": Case("cifar_resnet56_bn.onnx", (3, 32, 32), 64, 4, 3),
@@ -83,7 +84,13 @@ def main() -> None:
 
 def measure(name: str, case: Case, path: Path, ratio: float, rounds: int) -> dict[str, object]:
     settings = CompressSettings(
-        path, ratio, threads=1, batch_size=case.batch_size, lr=1e-4, precision="fp32"
+        path,
+        ratio,
+        clusters=case.clusters,
+        threads=1,
+        batch_size=case.batch_size,
+        lr=1e-4,
+        precision="fp32",
     )
     prepared = for_any_batch(prepare_model(path), settings)
     cuts: list[float] = []
