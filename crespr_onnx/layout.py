@@ -209,19 +209,6 @@ class Layout:
         return 1.0 - (graph.opaque_weights + sum(stored.values())) / graph.weights
 
 
-def internal_selections(graph: ChannelGraph, layout: Layout) -> dict[str, BoolArray]:
-    """Selections without bridges: clusters read those of the same label, where both sides have K.
-
-    That is a block-diagonal weight, as of a grouped convolution.
-    """
-    result = {}
-    for edge in graph.edges:
-        k = layout.axis_clusters(graph, edge.out_channels)
-        if edge.frozen is None and k == layout.axis_clusters(graph, edge.in_channels) > 1:
-            result[edge.name] = layout.labels[edge.in_channels][:, None] == np.arange(k)
-    return result
-
-
 def dense_layout(graph: ChannelGraph) -> Layout:
     """The layout that changes nothing: every channel kept, every group shared."""
     return Layout(

@@ -3,13 +3,13 @@
 from dataclasses import replace
 
 import numpy as np
+from internal_selections import internal_selections
 
 from crespr_onnx.layout import (
     ChannelGraph,
     ChannelGroup,
     Layout,
     WeightedEdge,
-    internal_selections,
 )
 
 

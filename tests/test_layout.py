@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from internal_selections import internal_selections
 from layout_example import GRAPH, LAYOUT, PLAIN, SHARING, A, B, X, Y, edge, ints
 
 from crespr_onnx.layout import (
@@ -11,7 +12,6 @@ from crespr_onnx.layout import (
     ChannelGroup,
     Layout,
     dense_layout,
-    internal_selections,
 )
 
 

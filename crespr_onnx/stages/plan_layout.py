@@ -1,8 +1,9 @@
 """Chooses the layout: importance, then cluster count, widths and labels under the budget."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import partial
+from itertools import islice
 
 import numpy as np
 import onnx_ir as ir
@@ -91,7 +92,7 @@ def possible_plans(
         scores: importance of all connections.
 
     Raises:
-        UsageError: if the cluster count that is asked for does not reach the ratio.
+        UsageError: if the ratio is out of reach.
     """
     edges = channel_edges(graph, scores)
     plans = [
@@ -101,19 +102,18 @@ def possible_plans(
     ]
     if settings.clusters is not None and settings.clusters > 1:
         cheap = (plan for p in LOW_PRICES for plan in _plans_at(graph, settings, edges, p))
-        plans = _that_split(graph, plans) or _that_split(graph, cheap)[:1] or plans
+        first_cheap = islice(_that_split(graph, cheap), 1)
+        plans = list(_that_split(graph, plans)) or list(first_cheap) or plans
     return [plan for _, plan in sorted(plans, key=lambda ranked: -ranked[0])]
 
 
 def _that_split(
     graph: ChannelGraph, plans: Iterable[tuple[float, LayoutPlan]]
-) -> list[tuple[float, LayoutPlan]]:
+) -> Iterator[tuple[float, LayoutPlan]]:
     """Those in which at least one edge is split."""
-    return [
-        (kept, plan)
-        for kept, plan in plans
-        if any(plan.layout.edge_clusters(graph, edge) > 1 for edge in graph.edges)
-    ]
+    for kept, plan in plans:
+        if any(plan.layout.edge_clusters(graph, edge) > 1 for edge in graph.edges):
+            yield kept, plan
 
 
 def _plans_at(
@@ -180,11 +180,10 @@ def choose_plan(
         )
         fine_tune(imported.module, trial, setting)
         losses.append(on_main(partial(mean_loss, imported.module, exam)))
-        detail = f"{plan.clusters} clusters: loss {losses[-1]:.4f}"
-        notify(Progress("trying cluster counts", (i + 1) / len(plans), detail))
+        notify(_tried(plan, losses[-1], (i + 1) / len(plans)))
     good = [plan for plan, loss in zip(plans, losses, strict=True) if loss <= TIE * min(losses)]
     chosen = min(good, key=lambda plan: plan.clusters)
-    notify(Progress("trying cluster counts", 1.0, f"chose {chosen.clusters}"))
+    notify(_chose(chosen))
     return chosen
 
 
@@ -203,8 +202,15 @@ def _best_corrected(
         found = correct(dense, masked, graph, plan.layout, lesson, settings, silent)
         loss = found.after if found.helped else found.before
         losses.append(loss if np.isfinite(loss) else np.inf)
-        detail = f"{plan.clusters} clusters: loss {losses[-1]:.4f}"
-        notify(Progress("trying cluster counts", (i + 1) / len(plans), detail))
+        notify(_tried(plan, losses[-1], (i + 1) / len(plans)))
     chosen = plans[int(np.argmin(losses))]
-    notify(Progress("trying cluster counts", 1.0, f"chose {chosen.clusters}"))
+    notify(_chose(chosen))
     return chosen
+
+
+def _tried(plan: LayoutPlan, loss: float, share: float) -> Progress:
+    return Progress("trying cluster counts", share, f"{plan.clusters} clusters: loss {loss:.4f}")
+
+
+def _chose(plan: LayoutPlan) -> Progress:
+    return Progress("trying cluster counts", 1.0, f"chose {plan.clusters}")

@@ -19,6 +19,7 @@ from crespr_onnx.training.channel_edges import channel_edges
 from crespr_onnx.training.cluster import improve, select
 from crespr_onnx.training.criteria.criterion import Importance
 from crespr_onnx.training.importer import ImportedModel
+from crespr_onnx.training.matrices import weight_mask
 
 RESTRICTED_AT = 0.85
 """Share of the phase after which nothing is cut any more."""
@@ -119,13 +120,9 @@ class Restriction:
     def _set_masks(self) -> None:
         for edge in self._graph.edges:
             if edge.frozen is None:
-                mask, out_axis = self.layout.edge_mask(self._graph, edge), edge.out_axis
-                if self._imported.bindings[edge.weight].transposed:
-                    out_axis = 1 - out_axis
+                mask = self.layout.edge_mask(self._graph, edge)
                 weight = self._imported.tensor(edge.weight)
-                shape = (*weight.shape[:2], *[1] * (weight.ndim - 2))
-                oriented = np.ascontiguousarray(mask if out_axis == 0 else mask.T)
-                self._masks[edge.weight] = torch.from_numpy(oriented).reshape(shape).to(weight)
+                self._masks[edge.weight] = weight_mask(self._imported, edge, mask).to(weight)
 
 
 def _cuts_at(progress: float) -> int:

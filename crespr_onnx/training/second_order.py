@@ -6,11 +6,13 @@ Hessian H = E[x x^T] (times two), the same one for all outputs. Hence closed for
 here Frantar and Alistarh 2022 (arXiv 2208.11580, section 4). x ends with a 1, which the bias reads.
 """
 
+from collections.abc import Iterator
+
 import numpy as np
 from numpy.typing import NDArray
 from scipy import linalg
 
-from crespr_onnx.layout import BoolArray
+from crespr_onnx.layout import BoolArray, IntArray
 from crespr_onnx.training.calibration import Moments
 
 FloatArray = NDArray[np.float64]
@@ -85,9 +87,8 @@ def fit(
     """
     ridge = _ridge(moments.gram, damping)
     result = np.zeros_like(start)
-    patterns, pattern_of = np.unique(kept, axis=0, return_inverse=True)
-    for p, pattern in enumerate(patterns):
-        rows, columns = np.flatnonzero(pattern_of.reshape(-1) == p), np.flatnonzero(pattern)
+    for rows, pattern in _alike(kept):
+        columns = np.flatnonzero(pattern)
         if not len(columns):
             continue
         here = np.ix_(rows, columns)
@@ -95,6 +96,13 @@ def fit(
         error = moments.cross[here] - start[here] @ moments.gram[np.ix_(columns, columns)]
         result[here] = start[here] + _solve(hessian, error)
     return result
+
+
+def _alike(kept: BoolArray) -> Iterator[tuple[IntArray, BoolArray]]:
+    """Outputs that keep the same inputs, and which these are: one inverse serves all of them."""
+    patterns, pattern_of = np.unique(kept, axis=0, return_inverse=True)
+    for p, pattern in enumerate(patterns):
+        yield np.flatnonzero(pattern_of.reshape(-1) == p), pattern
 
 
 def _solve(hessian: FloatArray, rows: FloatArray) -> FloatArray:
@@ -135,10 +143,8 @@ def cut_cost(
     """
     hessian = damped(gram, damping)
     cost = np.zeros(len(weight))
-    patterns, pattern_of = np.unique(kept, axis=0, return_inverse=True)
-    for p, pattern in enumerate(patterns):
-        rows, gone = pattern_of.reshape(-1) == p, np.flatnonzero(~pattern)
-        stay = np.flatnonzero(pattern)
+    for rows, pattern in _alike(kept):
+        gone, stay = np.flatnonzero(~pattern), np.flatnonzero(pattern)
         lost = weight[rows][:, gone]
         effect = lost @ hessian[gone]
         cost[rows] = (effect[:, gone] * lost).sum(axis=1)

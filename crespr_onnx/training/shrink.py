@@ -79,8 +79,10 @@ def shrink(graph: ChannelGraph, ratio: float, read_price: float) -> Shrunk:
         return knobs.rise(values, k, step(k)) / max(knobs.saved(values, k, step(k)), _TINY)
 
     prices = np.array([price(k) for k in range(len(values))])
-    while knobs.total(values) > budget:
+    stored = float(knobs.total(values))
+    while stored > budget:
         cheapest = int(np.argmin(prices))
+        stored -= knobs.saved(values, cheapest, step(cheapest))
         values[cheapest] -= step(cheapest)
         for k in knobs.beside(cheapest):
             prices[k] = price(k)

@@ -6,10 +6,11 @@ from dataclasses import replace
 import numpy as np
 import onnx
 import onnx_ir as ir
+from internal_selections import internal_selections
 from pass_helpers import assert_interface_kept, assert_same_outputs
 
 from crespr_onnx.graph.channels import find_channels
-from crespr_onnx.layout import ChannelGraph, Layout, dense_layout, internal_selections
+from crespr_onnx.layout import ChannelGraph, Layout, dense_layout
 from crespr_onnx.stages.masking import mask_weights
 from crespr_onnx.stages.prepare import infer_shapes
 

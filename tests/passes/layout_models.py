@@ -6,6 +6,7 @@ from dataclasses import replace
 import numpy as np
 import onnx
 import onnx_ir as ir
+from internal_selections import internal_selections
 from layout_links import FLAT, IMAGE, TOKENS, Net, conv, dense
 from pass_helpers import parse
 
@@ -16,7 +17,6 @@ from crespr_onnx.layout import (
     ChannelGraph,
     Layout,
     WeightedEdge,
-    internal_selections,
 )
 from crespr_onnx.stages.prepare import infer_shapes
 

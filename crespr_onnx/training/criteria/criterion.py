@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from crespr_onnx.layout import ChannelGraph, WeightedEdge
 from crespr_onnx.training.importer import ImportedModel
+from crespr_onnx.training.matrices import outputs_first
 from crespr_onnx.training.objective import Batch, Objective
 
 FloatArray = NDArray[np.float64]
@@ -47,13 +48,10 @@ class Criterion(Protocol):
 
 def connections(imported: ImportedModel, edge: WeightedEdge, tensor: torch.Tensor) -> FloatArray:
     """A weight-shaped tensor as [n_out, n_in], summed over the kernel."""
-    out_axis, in_axis = edge.out_axis, edge.in_axis
-    if imported.bindings[edge.weight].transposed:
-        out_axis, in_axis = 1 - out_axis, 1 - in_axis
     array = tensor.detach().double().cpu().numpy()
     kernel_axes = tuple(range(2, array.ndim))
     summed = array.sum(axis=kernel_axes) if kernel_axes else array
-    return np.ascontiguousarray(summed if (out_axis, in_axis) == (0, 1) else summed.T)
+    return np.ascontiguousarray(summed if outputs_first(imported, edge) else summed.T)
 
 
 def weight_energy(model: ir.Model, graph: ChannelGraph) -> Importance:

@@ -14,6 +14,7 @@ from accuracy_methods.task import Outcome, Task
 from crespr_onnx.layout import BoolArray, ChannelGraph
 from crespr_onnx.training.finetune import FineTuning, fine_tune
 from crespr_onnx.training.importer import ImportedModel, import_model
+from crespr_onnx.training.matrices import weight_mask
 
 UPDATES = 200
 """New masks while weights leave."""
@@ -42,13 +43,8 @@ class Pruner:
             mask = np.ones((len(edge.out_channels), len(edge.in_channels)), dtype=np.bool_)
             if allowed is not None:
                 mask = allowed[edge.name]
-            transposed = imported.bindings[edge.weight].transposed
-            oriented = mask if (edge.out_axis == 0) != transposed else mask.T
-            shaped = torch.from_numpy(np.ascontiguousarray(oriented)).reshape(
-                *oriented.shape, *[1] * (weight.ndim - 2)
-            )
             self._weights.append(weight)
-            self._masks.append(shaped.expand(weight.shape).clone())
+            self._masks.append(weight_mask(imported, edge, mask).expand(weight.shape).clone())
         self._whole = self.kept
         self._updates = 0
         self.apply()
