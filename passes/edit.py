@@ -64,6 +64,13 @@ class Editor:
         constants = [self.constant(f"{name}/{what}", value) for what, value in bounds.items()]
         return self.node("Slice", [source, *constants], f"{name}/Slice")
 
+    def leading_sizes(self, source: ir.Value, axes: int, name: str) -> list[ir.Node]:
+        """The sizes of the first `axes` axes (Shape itself can leave out the rest from 15 on)."""
+        if self._opset >= 15:
+            return [self.node("Shape", [source], f"{name}/Shape", {"end": axes})]
+        whole = self.node("Shape", [source], f"{name}/Shape")
+        return [whole, self.slice(whole.outputs[0], 0, 0, axes, name)]
+
     def pad(
         self, source: ir.Value, rank: int, axis: int, before: int, after: int, name: str
     ) -> ir.Node:

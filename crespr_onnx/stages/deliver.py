@@ -18,11 +18,12 @@ from crespr_onnx.graph.save import DATA_SUFFIX, save_model
 from crespr_onnx.graph.session import run
 from crespr_onnx.layout import DROPPED, ChannelGraph, Layout
 from crespr_onnx.layout_json import layout_to_json
+from crespr_onnx.passes.fix_sizes import FixSizes
 from crespr_onnx.passes.spec import check_compilable
 from crespr_onnx.record import Latency
 from crespr_onnx.settings import CompressSettings
 from crespr_onnx.stages.any_batch import as_declared
-from crespr_onnx.stages.prepare import Prepared
+from crespr_onnx.stages.prepare import Prepared, infer_shapes
 from crespr_onnx.targets import find_target
 from crespr_onnx.targets.check import run_artefact, time_artefact
 from crespr_onnx.targets.compile_cpu import compile_cpu
@@ -120,6 +121,8 @@ def compile_target(
     static = model.clone()
     for value in static.graph.inputs:
         value.shape = ir.Shape(shapes[value.name or ""])
+    infer_shapes(static)
+    FixSizes()(static)  # what only the batch decides is known now
     try:
         check_compilable(static)
     except ModelError as error:

@@ -9,6 +9,7 @@ from crespr_onnx.passes.cancel_reshapes import CancelReshapes
 from crespr_onnx.passes.cleanup import Cleanup
 from crespr_onnx.passes.drop_channels import DropChannels
 from crespr_onnx.passes.fold_batchnorm import FoldBatchNorm
+from crespr_onnx.passes.gather_by_element import GatherByElement
 from crespr_onnx.passes.permute_channels import PermuteChannels
 from crespr_onnx.passes.separate_groups import SeparateGroups
 from crespr_onnx.passes.spec import check_split
@@ -52,6 +53,8 @@ def finish(small: ir.Model, form: str) -> ir.Model:
     if form == "separate":
         _apply(model, SeparateGroups(), CancelConcatSplit())
     _apply(model, CancelReshapes(), Cleanup())
+    infer_shapes(model)
+    _apply(model, GatherByElement())
     infer_shapes(model)
     check_split(model)
     return model
