@@ -16,7 +16,7 @@ from crespr_onnx.stages.correct import correct
 from crespr_onnx.stages.lower import split
 from crespr_onnx.stages.masking import masked_copy
 from crespr_onnx.training.allocate import (
-    READ_PRICES,
+    READINGS,
     Allocation,
     form_clusters,
     max_clusters,
@@ -26,14 +26,15 @@ from crespr_onnx.training.cluster import cluster, log_kept
 from crespr_onnx.training.criteria.criterion import Importance
 from crespr_onnx.training.finetune import FineTuning, fine_tune, mean_loss
 from crespr_onnx.training.importer import import_model
+from crespr_onnx.training.knobs import Reading, is_convolution, selecting_edges
 from crespr_onnx.training.lesson import Lesson
 from crespr_onnx.training.shrink import max_ratio, shown, shrink
 from crespr_onnx.training.together import on_main
 
 CANDIDATES = (1, 2, 4, 8, 16, 32)
 """Cluster counts that `--clusters auto` considers."""
-TRIALS_PER_PRICE = 2
-LOW_PRICES = (0.375, 0.1875, 0.09375)
+TRIALS_PER_READING = 2
+LOW_PRICES = (Reading(0.375), Reading(0.1875), Reading(0.09375))
 """Where clusters are asked for, and would read everything at the prices that train best."""
 TIE = 1.05
 """A trial loss up to this many times the lowest counts as equal: then fewer clusters, which run
@@ -95,16 +96,28 @@ def possible_plans(
         UsageError: if the ratio is out of reach.
     """
     edges = channel_edges(graph, scores)
-    plans = [
+    found = [
         plan
-        for price in READ_PRICES
-        for plan in _plans_at(graph, settings, edges, price)[:TRIALS_PER_PRICE]
+        for reading in _readings(graph, settings.ratio)
+        for plan in _plans_at(graph, settings, edges, reading)[:TRIALS_PER_READING]
     ]
+    # Where there is little to read, readings lead to the same sizes.
+    plans = list({plan.allocation.sizes: (kept, plan) for kept, plan in found}.values())
     if settings.clusters is not None and settings.clusters > 1:
-        cheap = (plan for p in LOW_PRICES for plan in _plans_at(graph, settings, edges, p))
+        cheap = (plan for r in LOW_PRICES for plan in _plans_at(graph, settings, edges, r))
         first_cheap = islice(_that_split(graph, cheap), 1)
         plans = list(_that_split(graph, plans)) or list(first_cheap) or plans
     return [plan for _, plan in sorted(plans, key=lambda ranked: -ranked[0])]
+
+
+def _readings(graph: ChannelGraph, ratio: float) -> list[Reading]:
+    """Those that reach a ratio, each different for the model."""
+    convolutions = any(is_convolution(edge) for edge in selecting_edges(graph))
+    return [
+        reading
+        for reading in READINGS
+        if reading.by_convolutions or (convolutions and ratio <= max_ratio(graph, reading))
+    ]
 
 
 def _that_split(
@@ -120,12 +133,12 @@ def _plans_at(
     graph: ChannelGraph,
     settings: CompressSettings,
     edges: tuple[ChannelEdge, ...],
-    read_price: float,
+    reading: Reading,
 ) -> list[tuple[float, LayoutPlan]]:
     """Plans of all cluster counts with what they keep, the best first."""
     plans: list[tuple[float, LayoutPlan]] = []
     before: tuple[int, ...] = ()
-    shrunk = shrink(graph, settings.ratio, read_price)
+    shrunk = shrink(graph, settings.ratio, reading)
     for k in (settings.clusters,) if settings.clusters is not None else CANDIDATES:
         allocation = form_clusters(shrunk, k)
         counts = tuple(allocation.clusters.tolist())
@@ -181,8 +194,10 @@ def choose_plan(
         fine_tune(imported.module, trial, setting)
         losses.append(on_main(partial(mean_loss, imported.module, exam)))
         notify(_tried(plan, losses[-1], (i + 1) / len(plans)))
-    good = [plan for plan, loss in zip(plans, losses, strict=True) if loss <= TIE * min(losses)]
-    chosen = min(good, key=lambda plan: plan.clusters)
+    tried = [
+        (plan.clusters, loss, i) for i, (plan, loss) in enumerate(zip(plans, losses, strict=True))
+    ]
+    chosen = plans[min(t for t in tried if t[1] <= TIE * min(losses))[2]]
     notify(_chose(chosen))
     return chosen
 

@@ -24,15 +24,16 @@ from crespr_onnx.training.criteria.criterion import Importance, weight_energy
 from crespr_onnx.training.finetune import FineTuning, fine_tune
 from crespr_onnx.training.importer import ImportedModel, import_model
 from crespr_onnx.training.lesson import Lesson
-from crespr_onnx.training.objective import Objective
+from crespr_onnx.training.objective import Batch, Objective
 from crespr_onnx.training.own_loss import OwnObjective, check_loss, own_objective
 from crespr_onnx.training.restrict import Restriction
 from crespr_onnx.training.together import on_main
 from crespr_onnx.training.watch import Watch
 
 CALIBRATION_BATCHES = 16
-CUT_BATCHES = 4
-"""Batches that the importance is measured on at each cut of the restriction."""
+CUT_BATCHES = 8
+"""Half batches that the importance is measured on at each cut of the restriction: inference takes
+more memory per sample than training where it stores activations in another layout."""
 RESTRICT_SHARE = 0.35
 """Share of the epochs in which the dense model is restricted; the small one gets the others."""
 RESTRICT_LR = 1.0 / 3.0
@@ -109,19 +110,20 @@ def score(
     """Importance of all connections: by the chosen criterion, or by the weights alone."""
     if lesson is None:
         return weight_energy(dense, graph)
-    return _score(import_model(dense), graph, lesson, settings)
+    batches = lesson.calibration(settings.batch_size, CALIBRATION_BATCHES)
+    return _score(import_model(dense), graph, batches, lesson.objective, settings)
 
 
 def _score(
     imported: ImportedModel,
     graph: ChannelGraph,
-    lesson: Lesson,
+    batches: list[Batch],
+    objective: Objective,
     settings: CompressSettings,
-    batches: int = CALIBRATION_BATCHES,
 ) -> Importance:
     device = next((p.device for p in imported.module.parameters()), torch.device("cpu"))
-    calibration = [b.to(device) for b in lesson.calibration(settings.batch_size, batches)]
-    return CRITERIA[settings.criterion].score(imported, graph, calibration, lesson.objective)
+    calibration = [batch.to(device) for batch in batches]
+    return CRITERIA[settings.criterion].score(imported, graph, calibration, objective)
 
 
 def restrict(
@@ -177,7 +179,8 @@ def score_for_cut(
 ) -> Importance:
     """Importance of all connections of a model in training, from a few batches."""
     training = imported.module.training
-    scores = _score(imported, graph, lesson, settings, CUT_BATCHES)
+    batches = lesson.calibration(max(1, settings.batch_size // 2), CUT_BATCHES)
+    scores = _score(imported, graph, batches, lesson.objective, settings)
     imported.module.train(training)
     return scores
 

@@ -4,21 +4,22 @@ An edge stores n_out * (inputs that a cluster reads) * kernel weights, however m
 outputs form; so widths and reads are found first (shrink.py), and clusters follow from the widths.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from crespr_onnx.layout import ChannelGraph, IntArray, WeightedEdge
-from crespr_onnx.training.knobs import Knobs, selecting_edges
+from crespr_onnx.training.knobs import Knobs, Reading, is_convolution, selecting_edges
 from crespr_onnx.training.shrink import Shrunk, shrink
 
-READ_PRICES = (0.75, 1.5)
-"""Both are tried: networks of wide linear layers train better with the first, small convolutional
-ones with the second."""
+READINGS = (Reading(0.75), Reading(1.5), Reading(1.5, by_convolutions=False))
+"""All are tried: networks of wide linear layers train best with the first, small convolutional
+ones with the second; deep convolutional ones train as well with the third, and run faster."""
 LINEAR_BLOCK = 4
 CONVOLVED_BLOCK = 8
 """Fewest channels per cluster: narrower blocks cost more to run than they store less."""
+_CONV_UNIT = 8
 _DEPTHWISE_UNIT = 4
 """Depthwise convolutions of other numbers of channels run several times slower in ONNX Runtime."""
 _TINY = 1e-12
@@ -41,6 +42,11 @@ class Allocation:
     fan_in: Mapping[str, int]
     weights: int
 
+    @property
+    def sizes(self) -> tuple[tuple[int, ...], tuple[int, ...], tuple[tuple[str, int], ...]]:
+        """Clusters, widths and reads, to compare allocations by."""
+        return tuple(self.clusters), tuple(self.widths), tuple(sorted(self.fan_in.items()))
+
 
 def max_clusters(graph: ChannelGraph) -> int:
     """The highest cluster count that at least one edge can be split into."""
@@ -58,7 +64,7 @@ def edge_rooms(graph: ChannelGraph) -> list[int]:
 
 
 def allocate(
-    graph: ChannelGraph, clusters: int, ratio: float, read_price: float = READ_PRICES[0]
+    graph: ChannelGraph, clusters: int, ratio: float, reading: Reading = READINGS[0]
 ) -> Allocation:
     """Widths, reads and clusters under a budget.
 
@@ -66,13 +72,12 @@ def allocate(
         graph: channels of the model.
         clusters: most clusters of any group; narrow groups have fewer.
         ratio: physical ratio to reach, in (0, 1).
-        read_price: how dear it is to read few inputs: a high price gives fewer channels, each of
-            which sees more.
+        reading: how much clusters may be left to read.
 
     Raises:
         UsageError: if the ratio is out of reach, saying what is reachable.
     """
-    return form_clusters(shrink(graph, ratio, read_price), clusters)
+    return form_clusters(shrink(graph, ratio, reading), clusters)
 
 
 def form_clusters(shrunk: Shrunk, clusters: int) -> Allocation:
@@ -80,7 +85,7 @@ def form_clusters(shrunk: Shrunk, clusters: int) -> Allocation:
     knobs, values = shrunk.knobs, shrunk.values.copy()
     graph = knobs.graph
     n = len(graph.groups)
-    counts = _clusters_per_group(graph, values[:n], clusters)
+    counts = _clusters_per_group(graph, knobs.selecting, values[:n], clusters)
     units = np.ones_like(values)
     units[:n] = _units(graph, counts)
     values -= np.where(knobs.free & (values > units), values % units, 0)
@@ -94,10 +99,14 @@ def form_clusters(shrunk: Shrunk, clusters: int) -> Allocation:
 def _units(graph: ChannelGraph, counts: IntArray) -> IntArray:
     """What the width of each group should be a multiple of, if it is that wide; shape [groups]."""
     units = counts.copy()
+    for edge in graph.edges:
+        if is_convolution(edge):
+            groups = graph.groups_on(edge.out_channels)
+            units[groups] = np.lcm(units[groups], _CONV_UNIT)
     for name in graph.depthwise:
         for axis in graph.constants.get(name, ()):
             groups = graph.groups_on(axis.channels)
-            units[groups] = np.lcm(counts[groups], _DEPTHWISE_UNIT)
+            units[groups] = np.lcm(units[groups], _DEPTHWISE_UNIT)
     return units
 
 
@@ -130,7 +139,7 @@ def _blocks(graph: ChannelGraph) -> IntArray:
     """The fewest channels that a cluster of each group may have, shape [groups]."""
     least = np.full(len(graph.groups), LINEAR_BLOCK, dtype=np.int64)
     for edge in graph.edges:
-        if edge.op.startswith("Conv"):
+        if is_convolution(edge):
             for side in (edge.in_channels, edge.out_channels):
                 least[graph.groups_on(side)] = CONVOLVED_BLOCK
     return least
@@ -139,13 +148,15 @@ def _blocks(graph: ChannelGraph) -> IntArray:
 def _room(graph: ChannelGraph) -> IntArray:
     """The most clusters that each group has room for, at least 1; shape [groups]."""
     sizes = np.array([len(g.channels) for g in graph.groups], dtype=np.int64)
-    return _clusters_per_group(graph, sizes, int(sizes.max(initial=1)))
+    most = int(sizes.max(initial=1))
+    return _clusters_per_group(graph, selecting_edges(graph), sizes, most)
 
 
-def _clusters_per_group(graph: ChannelGraph, widths: IntArray, clusters: int) -> IntArray:
+def _clusters_per_group(
+    graph: ChannelGraph, selecting: Sequence[WeightedEdge], widths: IntArray, clusters: int
+) -> IntArray:
     """As many clusters as the width of a group has room for; those that share an axis agree."""
     counts: IntArray = np.clip(widths // _blocks(graph), 1, clusters)
-    selecting = selecting_edges(graph)
     written = {g for edge in selecting for g in graph.groups_on(edge.out_channels)}
     for g, group in enumerate(graph.groups):
         if group.frozen is not None or g not in written:

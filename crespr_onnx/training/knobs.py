@@ -6,6 +6,7 @@ per edge that can select its inputs how many of them each cluster reads.
 
 from collections import Counter
 from collections.abc import Mapping
+from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
@@ -15,6 +16,26 @@ from crespr_onnx.layout import ChannelGraph, IntArray, WeightedEdge
 FEWEST_INPUTS = 4
 """Edges with fewer inputs read all of them: there is nothing to choose."""
 _TINY = 1e-12
+
+
+@dataclass(frozen=True)
+class Reading:
+    """How much clusters may be left to read.
+
+    Attributes:
+        price: how dear it is to read few inputs: a high price gives fewer channels, each of which
+            sees more.
+        by_convolutions: whether clusters of convolutions choose what they read, or read all that
+            is kept, which spares their inputs a reordering.
+    """
+
+    price: float = 1.0
+    by_convolutions: bool = True
+
+
+def is_convolution(edge: WeightedEdge) -> bool:
+    """Whether an edge is a Conv or a ConvTranspose."""
+    return edge.op.startswith("Conv")
 
 
 def selecting_edges(graph: ChannelGraph) -> tuple[WeightedEdge, ...]:
@@ -36,7 +57,7 @@ class Knobs:
 
     Args:
         graph: channels of the model.
-        read_price: price of reading few inputs, relative to that of keeping few channels.
+        reading: how much clusters may be left to read.
 
     Attributes:
         graph: channels of the model.
@@ -45,10 +66,14 @@ class Knobs:
         free: which of them may be turned, shape [knobs].
     """
 
-    def __init__(self, graph: ChannelGraph, read_price: float = 1.0) -> None:
+    def __init__(self, graph: ChannelGraph, reading: Reading = Reading()) -> None:
         self.graph = graph
-        self._read_price = read_price
-        self.selecting = selecting_edges(graph)
+        self._read_price = reading.price
+        self.selecting = tuple(
+            edge
+            for edge in selecting_edges(graph)
+            if reading.by_convolutions or not is_convolution(edge)
+        )
         groups = [len(group.channels) for group in graph.groups]
         fan_ins = [len(edge.in_channels) for edge in self.selecting]
         self.sizes: IntArray = np.array([*groups, *fan_ins], dtype=np.int64)
@@ -73,6 +98,11 @@ class Knobs:
         """Knobs, itself among them, that turn the cost of an edge that this one turns."""
         edges = set(self._of_knob[knob])
         return [k for k, own in enumerate(self._of_knob) if edges.intersection(own)]
+
+    @cached_property
+    def least(self) -> IntArray:
+        """The lowest that the knobs can be turned, shape [knobs]."""
+        return np.where(self.free, 1, self.sizes)
 
     def total(self, values: IntArray) -> int:
         """Weights stored in all edges."""

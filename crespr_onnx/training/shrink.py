@@ -15,10 +15,11 @@ import numpy as np
 
 from crespr_onnx.errors import UsageError
 from crespr_onnx.layout import ChannelGraph, IntArray
-from crespr_onnx.training.knobs import Knobs
+from crespr_onnx.training.knobs import Knobs, Reading
 
 _STEPS_PER_KNOB = 128
 _TINY = 1e-12
+_ANY = Reading()
 
 
 @dataclass(frozen=True, eq=False)
@@ -36,10 +37,10 @@ class Shrunk:
     budget: int
 
 
-def max_ratio(graph: ChannelGraph) -> float:
+def max_ratio(graph: ChannelGraph, reading: Reading = _ANY) -> float:
     """The highest physical ratio that any layout reaches: one channel per group, one input read."""
-    knobs = Knobs(graph)
-    return 1.0 - knobs.total(np.where(knobs.free, 1, knobs.sizes)) / graph.weights
+    knobs = Knobs(graph, reading)
+    return 1.0 - knobs.total(knobs.least) / graph.weights
 
 
 def shown(reach: float) -> str:
@@ -47,26 +48,25 @@ def shown(reach: float) -> str:
     return f"{math.floor(reach * 10_000) / 10_000:.4f}"
 
 
-def shrink(graph: ChannelGraph, ratio: float, read_price: float) -> Shrunk:
+def shrink(graph: ChannelGraph, ratio: float, reading: Reading) -> Shrunk:
     """Turns down what costs the least quality per weight saved, again and again.
 
     Args:
         graph: channels of the model.
         ratio: physical ratio to reach, in (0, 1).
-        read_price: how dear it is to read few inputs: a high price gives fewer channels, each of
-            which sees more.
+        reading: how much clusters may be left to read.
 
     Raises:
         UsageError: if the ratio is out of reach, saying what is reachable.
     """
-    knobs = Knobs(graph, read_price)
+    knobs = Knobs(graph, reading)
     budget = int((1.0 - ratio) * graph.weights + 1e-9)
     values = knobs.sizes.copy()
-    least = np.where(knobs.free, 1, knobs.sizes)
+    least = knobs.least
     if knobs.total(least) > budget:
         raise UsageError(
-            f"ratio {ratio} is out of reach: at most {shown(max_ratio(graph))} of the weights of "
-            "this model can go; lower --ratio"
+            f"ratio {ratio} is out of reach: at most {shown(max_ratio(graph, reading))} of the "
+            "weights of this model can go; lower --ratio"
         )
 
     def step(k: int) -> int:

@@ -36,27 +36,39 @@ from crespr_onnx.training.lesson import Lesson
 from crespr_onnx.training.restrict import CUTS, Restriction
 
 PHASES = ("plain", "restriction", "split")
-MIDDLE, PHASE_STEPS = 0.3, 1000
-"""What is measured is a restriction of so many steps, from this point of it on."""
+MIDDLE = 0.3
+"""What is measured is the restriction from this point of it on."""
 
 
 @dataclass(frozen=True)
 class Case:
-    """A model, the shape of its samples, how much to measure, and what auto chooses for it."""
+    """A model and how much of its training to measure.
+
+    Attributes:
+        model: file name.
+        shape: of one sample.
+        samples: how many of them an epoch has, whose steps the cuts are shared out to.
+        batch_size: samples per step.
+        steps: how many to measure at a time.
+        rounds: how often.
+        clusters: what auto chooses.
+    """
 
     model: str
     shape: tuple[int, ...]
+    samples: int
     batch_size: int
     steps: int
     rounds: int
     clusters: int = 1
 
 
+MNIST, CIFAR = (1, 28, 28), (3, 32, 32)
 CASES = {
-    "mlp": Case("mlp.onnx", (784,), 128, 60, 15, clusters=8),
-    "lenet5_mnist": Case("lenet5_mnist.onnx", (1, 28, 28), 128, 30, 11),
-    "cifar_resnet20_jpegft_bn": Case("cifar_resnet20_jpegft_bn.onnx", (3, 32, 32), 64, 6, 5),
-    "cifar_resnet56_bn": Case("cifar_resnet56_bn.onnx", (3, 32, 32), 64, 4, 3),
+    "mlp": Case("mlp.onnx", (784,), 60_000, 128, 60, 15, clusters=8),
+    "lenet5_mnist": Case("lenet5_mnist.onnx", MNIST, 60_000, 128, 30, 11),
+    "cifar_resnet20_jpegft_bn": Case("cifar_resnet20_jpegft_bn.onnx", CIFAR, 50_000, 64, 6, 5),
+    "cifar_resnet56_bn": Case("cifar_resnet56_bn.onnx", CIFAR, 50_000, 64, 4, 3),
 }
 
 
@@ -104,7 +116,8 @@ def measure(name: str, case: Case, path: Path, ratio: float, rounds: int) -> dic
             if i:  # the first round warms up
                 times[phase].append((time.process_time() - start) / case.steps)
     cut = statistics.median(cuts)
-    times["restriction"] = [t + cut * CUTS / PHASE_STEPS for t in times["restriction"]]
+    steps = train.restrict_epochs(settings.epochs) * (case.samples // case.batch_size)
+    times["restriction"] = [t + cut * CUTS / steps for t in times["restriction"]]
     peaks = {phase: peak_bytes(phases[phase]) for phase in PHASES}
     weights = 4 * prepared.graph.weights
     return {

@@ -20,14 +20,13 @@ from crespr_onnx.stages.masking import masked_copy
 from crespr_onnx.training.allocate import (
     CONVOLVED_BLOCK,
     LINEAR_BLOCK,
-    READ_PRICES,
     Allocation,
     allocate,
     edge_rooms,
     max_clusters,
 )
 from crespr_onnx.training.cluster import ClusterSearch, cluster
-from crespr_onnx.training.knobs import FEWEST_INPUTS
+from crespr_onnx.training.knobs import FEWEST_INPUTS, Reading
 from crespr_onnx.training.shrink import max_ratio
 
 fixed = settings(derandomize=True, deadline=None, max_examples=60)
@@ -267,7 +266,7 @@ def test_a_narrow_input_leaves_nothing_to_select() -> None:
 
 def test_dearer_reading_leaves_more_read() -> None:
     graph = chain([64, 64, 64, 10])
-    less, more = (allocate(graph, 4, 0.9, price) for price in sorted(READ_PRICES))
+    less, more = (allocate(graph, 4, 0.9, Reading(price)) for price in (0.75, 1.5))
     shares = [
         np.mean(
             [a.fan_in.get(e.name, a.widths[i]) / a.widths[i] for i, e in enumerate(graph.edges)]

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+import torch
 from converter_checks import check, ints, normal
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -61,6 +62,17 @@ def test_gather(opset: int, axis: int) -> None:
         check("Gather", normal(3, 4), index, opset=opset, axis=axis)
         if opset >= 11:
             check("Gather", normal(3, 4), index - 2, opset=opset, axis=axis, fed=(0, 1))
+
+
+@pytest.mark.parametrize("channels", [5, 200])
+def test_gather_of_the_channels_of_images_and_its_gradient(channels: int) -> None:
+    index = np.array([3, 0, 3, channels - 1])
+    imported = check("Gather", normal(2, channels, 3, 4), index, opset=13, axis=1)
+    x = torch.from_numpy(normal(2, channels, 3, 4)).requires_grad_()
+    picked = imported.module(x)
+    towards = torch.from_numpy(normal(*picked.shape))
+    expected = torch.zeros_like(x).index_add(1, torch.from_numpy(index), towards)
+    torch.testing.assert_close(torch.autograd.grad(picked, x, towards)[0], expected)
 
 
 def test_gather_of_one_element() -> None:
