@@ -25,7 +25,7 @@ RESTRICTED_AT = 0.85
 """Share of the phase after which nothing is cut any more."""
 CUTS = 40
 """Steps of the schedule."""
-SWEEPS = 2
+SWEEPS = 1
 """Passes over all groups to improve a layout that is nearly right."""
 
 
