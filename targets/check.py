@@ -1,12 +1,41 @@
-"""Running and timing a compiled model, in a process of its own."""
+"""Running and timing a compiled model, in a process of its own, and measuring the machine."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 from numpy.typing import NDArray
 
 from crespr_onnx.targets.process import Arrays, call_worker
+
+
+@dataclass(frozen=True)
+class Peak:
+    """What a machine can do at best with so many threads.
+
+    Attributes:
+        threads: how many.
+        gflops: 10^9 float32 operations per second, a multiply-accumulate being two.
+        gigabytes: 10^9 bytes per second by footprint: the bytes that are read again and again.
+    """
+
+    threads: int
+    gflops: float
+    gigabytes: Mapping[int, float]
+
+
+def probe_peak(footprints: Sequence[int], threads: int, timeout: float = 120.0) -> Peak:
+    """Measures the machine's arithmetic and memory bandwidth; see `probe`.
+
+    Raises:
+        CompileError: the process that measures crashed or hung.
+    """
+    job = {"job": "probe", "footprints": list(footprints), "threads": threads}
+    result, _ = call_worker(job, threads, timeout)
+    pairs = zip(footprints, result["gigabytes"], strict=True)
+    return Peak(threads, result["gflops"], {size: float(value) for size, value in pairs})
 
 
 def run_artefact(
@@ -32,32 +61,52 @@ def time_artefact(
 ) -> dict[str, float]:
     """Median time of one run of a compiled model, and of ONNX models in ONNX Runtime.
 
+    Returns:
+        Milliseconds per run: one entry for each of `models`, and ``compressed_tvm``. For the
+        rest see `time_turns`.
+    """
+    turns = time_turns(folder, models, inputs, threads, rounds, round_seconds, timeout)
+    return {name: median(values) for name, values in turns.items()}
+
+
+def time_turns(
+    folder: Path | None,
+    models: Mapping[str, Path],
+    inputs: Arrays,
+    threads: int = 1,
+    rounds: int = 21,
+    round_seconds: float = 0.02,
+    timeout: float = 600.0,
+) -> dict[str, list[float]]:
+    """Times of a compiled model, and of ONNX models in ONNX Runtime, turn by turn.
+
     All of them take turns in one process, so that whatever else the machine does hits all alike;
     inputs and outputs are in place on either side. With more than one thread the spinning pools
-    of two engines disturb each other: only ratios at one thread mean anything.
+    of two engines disturb each other: then time one engine per call.
 
     Args:
-        folder: the artefact.
+        folder: the artefact, or None to time ONNX models only.
         models: ONNX files by the name to report them under.
         inputs: one batch, of the shapes that the artefact was compiled for.
         threads: threads for either engine.
-        rounds: how many times each takes its turn; the median is over these.
+        rounds: how many times each takes its turn.
         round_seconds: roughly how long one turn lasts.
         timeout: seconds after which timing is given up.
 
     Returns:
-        Milliseconds per run: one entry for each of `models`, and ``compressed_tvm``.
+        Mean milliseconds per run in each turn: for each of `models`, and for the artefact as
+        ``compressed_tvm``.
 
     Raises:
         CompileError: something did not run, crashed or hung.
     """
     job = {
         "job": "time",
-        "folder": str(folder.resolve()),
+        "folder": None if folder is None else str(folder.resolve()),
         "models": {name: str(path.resolve()) for name, path in models.items()},
         "threads": threads,
         "rounds": rounds,
         "round_seconds": round_seconds,
     }
     result, _ = call_worker(job, threads, timeout, inputs)
-    return {name: float(value) for name, value in result["milliseconds"].items()}
+    return {name: [float(v) for v in values] for name, values in result["milliseconds"].items()}

@@ -53,10 +53,11 @@ def call_worker(
 
 
 def _run(folder: Path, job: str, threads: int, timeout: float) -> None:
-    what = f"the process that was to {job} the artefact"
+    what = f"the process that was to {job} the {'machine' if job == 'probe' else 'artefact'}"
     command = [sys.executable, "-m", "crespr_onnx.targets.worker", str(folder)]
     count = str(threads)
-    environment = {**os.environ, "TVM_NUM_THREADS": count, "OMP_NUM_THREADS": count}
+    pools = ("TVM_NUM_THREADS", "OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS")
+    environment = {**os.environ, **dict.fromkeys(pools, count)}
     try:
         done = subprocess.run(
             command,

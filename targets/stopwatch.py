@@ -1,8 +1,7 @@
-"""Timing engines against one another: short turns in one process, medians over the turns."""
+"""Timing engines against one another, in short turns."""
 
 import time
 from collections.abc import Callable, Mapping
-from statistics import median
 from typing import Any
 
 import numpy as np
@@ -13,20 +12,21 @@ from crespr_onnx.targets.run import load_artefact
 
 
 def time_side_by_side(
-    folder: str,
+    folder: str | None,
     models: Mapping[str, str],
     inputs: Mapping[str, NDArray[Any]],
     threads: int,
     rounds: int,
     round_seconds: float,
 ) -> dict[str, Any]:
-    """See `check.time_artefact`."""
-    compiled = load_artefact(folder)
-    compiled.set_inputs(inputs)
+    """See `check.time_turns`."""
     engines: dict[str, Callable[[], object]] = {
         name: onnx_runner(path, inputs, threads) for name, path in models.items()
     }
-    engines["compressed_tvm"] = compiled.compute
+    if folder is not None:
+        compiled = load_artefact(folder)
+        compiled.set_inputs(inputs)
+        engines["compressed_tvm"] = compiled.compute
     return {"milliseconds": take_turns(engines, rounds, round_seconds)}
 
 
@@ -48,14 +48,14 @@ def onnx_runner(
 
 def take_turns(
     engines: Mapping[str, Callable[[], object]], rounds: int, round_seconds: float
-) -> dict[str, float]:
-    """Median milliseconds per call, the engines taking turns of about `round_seconds` each."""
+) -> dict[str, list[float]]:
+    """Milliseconds per call in each turn; the engines take turns of about `round_seconds` each."""
     repeats = {name: _warm_up(call, round_seconds) for name, call in engines.items()}
     samples: dict[str, list[float]] = {name: [] for name in engines}
     for _ in range(rounds):
         for name, call in engines.items():
-            samples[name].append(_mean_seconds(call, repeats[name]))
-    return {name: 1e3 * median(values) for name, values in samples.items()}
+            samples[name].append(1e3 * _mean_seconds(call, repeats[name]))
+    return samples
 
 
 def _warm_up(call: Callable[[], object], seconds: float) -> int:

@@ -39,7 +39,7 @@ def run_job(folder: Path, job: dict[str, Any]) -> dict[str, Any]:
 
 
 def time_job(folder: Path, job: dict[str, Any]) -> dict[str, Any]:
-    """Time an artefact and ONNX models side by side."""
+    """Time an artefact, if there is one, and ONNX models side by side."""
     from crespr_onnx.targets.stopwatch import time_side_by_side
 
     inputs = read_arrays(folder / "inputs.npz", job["inputs"])
@@ -54,7 +54,14 @@ def read_arrays(path: Path, names: list[str]) -> dict[str, np.ndarray[Any, Any]]
         return {name: stored[f"arr_{i}"] for i, name in enumerate(names)}
 
 
-JOBS = {"compile": compile_job, "run": run_job, "time": time_job}
+def probe_job(folder: Path, job: dict[str, Any]) -> dict[str, Any]:
+    """Measure what the machine can do at best."""
+    from crespr_onnx.targets.probe import probe_machine
+
+    return probe_machine(job["footprints"], job["threads"])
+
+
+JOBS = {"compile": compile_job, "run": run_job, "time": time_job, "probe": probe_job}
 
 
 def main(folder: Path) -> None:
