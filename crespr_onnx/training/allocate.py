@@ -19,7 +19,6 @@ ones with the second; deep convolutional ones train as well with the third, and 
 LINEAR_BLOCK = 4
 CONVOLVED_BLOCK = 8
 """Fewest channels per cluster: narrower blocks cost more to run than they store less."""
-_CONV_UNIT = 8
 _DEPTHWISE_UNIT = 4
 """Depthwise convolutions of other numbers of channels run several times slower in ONNX Runtime."""
 _TINY = 1e-12
@@ -99,14 +98,10 @@ def form_clusters(shrunk: Shrunk, clusters: int) -> Allocation:
 def _units(graph: ChannelGraph, counts: IntArray) -> IntArray:
     """What the width of each group should be a multiple of, if it is that wide; shape [groups]."""
     units = counts.copy()
-    for edge in graph.edges:
-        if is_convolution(edge):
-            groups = graph.groups_on(edge.out_channels)
-            units[groups] = np.lcm(units[groups], _CONV_UNIT)
     for name in graph.depthwise:
         for axis in graph.constants.get(name, ()):
             groups = graph.groups_on(axis.channels)
-            units[groups] = np.lcm(units[groups], _DEPTHWISE_UNIT)
+            units[groups] = np.lcm(counts[groups], _DEPTHWISE_UNIT)
     return units
 
 
