@@ -218,8 +218,9 @@ def _deliver(
         with ledger.clock("compile"):
             listener(Progress(f"compiling for {settings.target}"))
             compiled = deliver.compile_target(path, model, prepared, settings, folder.path)
-            ledger.note(artefact=measure.file_record(folder.path / deliver.ARTEFACT))
-            deliver.check_artefact(folder.path, path, sample)
+            ledger.note(artefact=measure.artefact_record(compiled))
+            if compiled.place.ran != "nowhere":
+                deliver.check_artefact(folder.path, path, sample)
     with ledger.clock("latency"):
         listener(Progress("timing"))
         dense = settings.model

@@ -26,6 +26,29 @@ class FileRecord:
 
 
 @dataclass(frozen=True)
+class ArtefactRecord:
+    """What was compiled.
+
+    Attributes:
+        path: its library.
+        sha256: of the library.
+        bytes: of the library.
+        target: what it was compiled for.
+        ran: whether it was run "here", "emulated", or "nowhere".
+        remark: what kept it from running or from being timed, or None.
+        files: size in bytes of every file that the machine needs which runs it, by name.
+    """
+
+    path: str
+    sha256: str
+    bytes: int
+    target: str
+    ran: str
+    remark: str | None
+    files: Mapping[str, int]
+
+
+@dataclass(frozen=True)
 class Ratio:
     """How much smaller the model became.
 
@@ -122,7 +145,7 @@ class Report:
     timings_s: Mapping[str, float] = field(default_factory=dict)
     input: FileRecord | None = None
     output: FileRecord | None = None
-    artefact: FileRecord | None = None
+    artefact: ArtefactRecord | None = None
     ratio: Ratio | None = None
     metric: Metric | None = None
     latency_ms: Latency | None = None

@@ -1,26 +1,56 @@
 """The machines that a model can be compiled for.
 
 Importing this package imports neither TVM nor PyTorch: compiling, running and timing happen in
-processes of their own (`compile_cpu`, `check`).
+processes of their own (`compile`, `check`).
 """
 
-from crespr_onnx.errors import UsageError
-from crespr_onnx.targets.target import Artefact, Target
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
 
-__all__ = ["TARGETS", "Artefact", "Target", "find_target"]
+from crespr_onnx.errors import UsageError
+from crespr_onnx.targets.system import AARCH64
+from crespr_onnx.targets.target import Target
+
+__all__ = ["TARGETS", "Target", "find_target"]
+
+
+def _mcpu(*names: str) -> Mapping[str, Mapping[str, Any]]:
+    return {name: {"mcpu": name} for name in names}
+
 
 TARGETS = {
     "onnx": Target("onnx", "any ONNX runtime: the model is shrunk, nothing is compiled", False),
     "cpu": Target("cpu", "the CPU of this machine, through TVM", True, {"kind": "llvm"}),
-}
+    "arm64": Target(
+        "arm64",
+        "64-bit ARM boards with Linux, through TVM",
+        True,
+        {"kind": "llvm", "mtriple": AARCH64.triple, "mcpu": "generic"},
+        _mcpu(
+            "generic", "cortex-a53", "cortex-a55", "cortex-a72", "cortex-a76", "cortex-a78",
+            "neoverse-n1", "neoverse-v1",
+        ),
+        AARCH64,
+    ),
+}  # fmt: skip
 
 
 def find_target(name: str) -> Target:
-    """The target of that name.
+    """The target of that name; ``arm64:cortex-a72`` is one for a certain core.
 
     Raises:
         UsageError: there is none; the message lists those that there are.
     """
-    if name not in TARGETS:
+    family, colon, core = name.partition(":")
+    if family not in TARGETS:
         raise UsageError(f"unknown target {name!r}; known targets: {', '.join(sorted(TARGETS))}")
-    return TARGETS[name]
+    target = TARGETS[family]
+    if not colon:
+        return target
+    if not target.cores:
+        raise UsageError(f"target {family!r} has no variants such as {core!r}; use {family!r}")
+    if core not in target.cores:
+        known = ", ".join(target.cores)
+        raise UsageError(f"unknown core {core!r} of target {family!r}; known cores: {known}")
+    return replace(target, name=name, tvm={**target.tvm, **target.cores[core]})

@@ -1,5 +1,6 @@
 """Running and timing a compiled model, in a process of its own, and measuring the machine."""
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,7 +9,12 @@ from typing import Any
 
 from numpy.typing import NDArray
 
+from crespr_onnx.errors import CompileError
+from crespr_onnx.targets import find_target
+from crespr_onnx.targets.emulate import run_emulated
 from crespr_onnx.targets.process import Arrays, call_worker
+from crespr_onnx.targets.run import MANIFEST, check_inputs
+from crespr_onnx.targets.system import is_here
 
 
 @dataclass(frozen=True)
@@ -41,11 +47,19 @@ def probe_peak(footprints: Sequence[int], threads: int, timeout: float = 120.0) 
 def run_artefact(
     folder: Path, inputs: Arrays, threads: int = 1, timeout: float = 120.0
 ) -> dict[str, NDArray[Any]]:
-    """Outputs of a compiled model by name.
+    """Outputs of a compiled model by name, run here or under emulation.
 
     Raises:
         CompileError: the inputs are not the model's, or the artefact crashed or hung.
     """
+    manifest = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
+    target = find_target(manifest.get("name", "cpu"))
+    if target.system is not None and not is_here(target.system):
+        try:
+            check_inputs(manifest["inputs"], inputs)
+        except ValueError as error:
+            raise CompileError(str(error)) from error
+        return run_emulated(folder, manifest, target.system, inputs, timeout)
     job = {"job": "run", "folder": str(folder.resolve())}
     return call_worker(job, threads, timeout, inputs)[1]
 

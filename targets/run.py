@@ -50,17 +50,9 @@ class CompiledModel:
         Raises:
             ValueError: a name, shape or dtype is not the model's.
         """
-        if set(inputs) != {spec["name"] for spec in self.inputs}:
-            names = sorted(spec["name"] for spec in self.inputs)
-            raise ValueError(f"inputs are {sorted(inputs)}, but the model takes {names}")
+        check_inputs(self.inputs, inputs)
         for spec, buffer in zip(self.inputs, self._buffers, strict=True):
-            array = np.asarray(inputs[spec["name"]])
-            if list(array.shape) != spec["shape"] or str(array.dtype) != spec["dtype"]:
-                raise ValueError(
-                    f"input {spec['name']!r} is {array.dtype}{list(array.shape)}, but the model "
-                    f"was compiled for {spec['dtype']}{spec['shape']}"
-                )
-            buffer.copyfrom(np.ascontiguousarray(array))
+            buffer.copyfrom(np.ascontiguousarray(inputs[spec["name"]]))
 
     def compute(self) -> list[Any]:
         """Run on the inputs that are in place; the results stay in TVM's memory."""
@@ -83,3 +75,21 @@ class CompiledModel:
 def load_artefact(folder: str | os.PathLike[str]) -> CompiledModel:
     """The compiled model in a folder, ready to be called with a dict of arrays."""
     return CompiledModel(folder)
+
+
+def check_inputs(specs: list[dict[str, Any]], inputs: Mapping[str, NDArray[Any]]) -> None:
+    """Hold inputs by name against a manifest's list of them.
+
+    Raises:
+        ValueError: a name, shape or dtype is not the model's.
+    """
+    if set(inputs) != {spec["name"] for spec in specs}:
+        names = sorted(spec["name"] for spec in specs)
+        raise ValueError(f"inputs are {sorted(inputs)}, but the model takes {names}")
+    for spec in specs:
+        array = np.asarray(inputs[spec["name"]])
+        if list(array.shape) != spec["shape"] or str(array.dtype) != spec["dtype"]:
+            raise ValueError(
+                f"input {spec['name']!r} is {array.dtype}{list(array.shape)}, but the model "
+                f"was compiled for {spec['dtype']}{spec['shape']}"
+            )

@@ -1,8 +1,10 @@
-"""What a target is, and what compiling for one leaves behind."""
+"""What a target is."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
+from typing import Any
+
+from crespr_onnx.targets.system import System
 
 
 @dataclass(frozen=True)
@@ -14,24 +16,13 @@ class Target:
         description: one line for ``crespr-onnx targets``.
         compiles: whether TVM builds an artefact for it; if not, the ONNX model is the product.
         tvm: the TVM target without what only the machine itself can tell, such as its CPU.
+        cores: what may follow the name and a colon, and what each adds to `tvm`.
+        system: what it runs on, or None for this machine.
     """
 
     name: str
     description: str
     compiles: bool
-    tvm: Mapping[str, str] = field(default_factory=dict)
-
-
-@dataclass(frozen=True)
-class Artefact:
-    """A compiled model on disk.
-
-    Attributes:
-        folder: where its files are.
-        files: size in bytes by file name, all that is needed to run it besides TVM's runtime.
-        seconds: wall time that the compilation took.
-    """
-
-    folder: Path
-    files: Mapping[str, int]
-    seconds: float
+    tvm: Mapping[str, Any] = field(default_factory=dict)
+    cores: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    system: System | None = None

@@ -20,12 +20,12 @@ sys.modules["torch"] = None  # type: ignore[assignment]
 
 def compile_job(folder: Path, job: dict[str, Any]) -> dict[str, Any]:
     """Build an artefact."""
-    from crespr_onnx.targets.build_cpu import build_cpu
+    from crespr_onnx.targets import find_target
+    from crespr_onnx.targets.build import build_library
 
     shapes = {name: tuple(shape) for name, shape in job["input_shapes"].items()}
-    files = build_cpu(
-        Path(job["model"]), Path(job["folder"]), shapes, job["target"], job["threads"]
-    )
+    target = find_target(job["target"])
+    files = build_library(Path(job["model"]), Path(job["folder"]), shapes, target, job["threads"])
     return {"files": files}
 
 

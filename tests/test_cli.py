@@ -54,8 +54,12 @@ def test_main_ends_the_process(capsys: pytest.CaptureFixture[str]) -> None:
 def test_targets(call: Any) -> None:
     assert call("targets") == (
         0,
-        "onnx  any ONNX runtime: the model is shrunk, nothing is compiled\n"
-        "cpu   the CPU of this machine, through TVM\n",
+        "onnx   any ONNX runtime: the model is shrunk, nothing is compiled\n"
+        "cpu    the CPU of this machine, through TVM\n"
+        "arm64  64-bit ARM boards with Linux, through TVM\n"
+        "       arm64:CORE for one of generic, cortex-a53, cortex-a55, cortex-a72, cortex-a76, "
+        "cortex-a78,\n"
+        "         neoverse-n1, neoverse-v1\n",
         "",
     )
 
@@ -66,6 +70,7 @@ def test_targets_as_json(call: Any) -> None:
     assert [(t["name"], t["compiles"]) for t in json.loads(out)["targets"]] == [
         ("onnx", False),
         ("cpu", True),
+        ("arm64", True),
     ]
 
 

@@ -13,6 +13,7 @@ import pytest
 from rich.console import Console
 
 from crespr_onnx.record import (
+    ArtefactRecord,
     FileRecord,
     Latency,
     LayerRecord,
@@ -34,7 +35,9 @@ FULL = Report(
     timings_s={"import": 6.2, "training": 60.0},
     input=FileRecord("in.onnx", "ab" * 32, 364_171),
     output=FileRecord("out/model.onnx", "cd" * 32, 12_171),
-    artefact=FileRecord("out/model.so", "ef" * 32, 112_171),
+    artefact=ArtefactRecord(
+        "out/model.so", "ef" * 32, 112_171, "cpu", "here", None, {"model.so": 112_171}
+    ),
     ratio=Ratio(0.98, 0.98, 89_600, 1_792, 2_103_040, 43_000, 364_171, 12_171),
     metric=Metric("accuracy", 0.9944, 0.9861, 0.0083, 360),
     latency_ms=Latency(1, 1, 0.08, 0.02, 0.01, "median of 200 calls"),
@@ -52,7 +55,7 @@ SCHEMA_1 = {
     "artefact ratio metric latency_ms verify layers",
     "input": "path sha256 bytes",
     "output": "path sha256 bytes",
-    "artefact": "path sha256 bytes",
+    "artefact": "path sha256 bytes target ran remark files",
     "ratio": "requested physical weights_before weights_after macs_before macs_after "
     "bytes_before bytes_after",
     "metric": "name dense compressed drop samples",

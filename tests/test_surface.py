@@ -77,7 +77,7 @@ COMMANDS = {
         "--json": False,
         "--debug": False,
     },
-    "targets": {"--json": False, "--debug": False},
+    "targets": {"--fetch": None, "--json": False, "--debug": False},
 }
 
 EXIT_CODES = {
@@ -157,7 +157,7 @@ def test_the_help_names_every_exit_code() -> None:
 
 
 def test_targets() -> None:
-    assert list(TARGETS) == ["onnx", "cpu"]
+    assert list(TARGETS) == ["onnx", "cpu", "arm64"]
 
 
 def test_criteria_and_forms() -> None:

@@ -25,14 +25,15 @@ from crespr_onnx.settings import CompressSettings
 from crespr_onnx.stages.any_batch import as_declared
 from crespr_onnx.stages.prepare import Prepared, infer_shapes
 from crespr_onnx.targets import find_target
+from crespr_onnx.targets.artefact import Artefact
+from crespr_onnx.targets.board_runtime import LIBRARIES
 from crespr_onnx.targets.check import run_artefact, time_artefact
-from crespr_onnx.targets.compile_cpu import compile_cpu
-from crespr_onnx.targets.target import Artefact
+from crespr_onnx.targets.compile import compile_model
 
 MODEL = "model.onnx"
 FILES = (
-    MODEL, MODEL + DATA_SUFFIX, "model.so", "artefact.json", "run.py", "modules.json",
-    "config.toml", "report.json", "report.html",
+    MODEL, MODEL + DATA_SUFFIX, "model.so", "artefact.json", "run.py", *LIBRARIES,
+    "modules.json", "config.toml", "report.json", "report.html",
 )  # fmt: skip
 ARTEFACT = "model.so"
 SCHEMA = "1"
@@ -127,11 +128,11 @@ def compile_target(
         check_compilable(static)
     except ModelError as error:
         raise CompileError(str(error)) from error
-    return compile_cpu(path, folder, find_target(settings.target), shapes)
+    return compile_model(path, folder, find_target(settings.target), shapes)
 
 
 def check_artefact(folder: Path, model: Path, sample: Arrays) -> None:
-    """Loads an artefact in a fresh process and compares it with ONNX Runtime.
+    """Runs an artefact in a fresh process, or an emulator, and compares it with ONNX Runtime.
 
     Raises:
         VerificationError: if an output differs by more than 1e-4 of its largest value.
@@ -151,9 +152,12 @@ def check_artefact(folder: Path, model: Path, sample: Arrays) -> None:
 def measure_latency(
     dense: Path, compressed: Path, sample: Arrays, artefact: Artefact | None
 ) -> Latency:
-    """Times dense and compressed model, and the artefact, side by side on one thread."""
+    """Times dense and compressed model, and the artefact, side by side on one thread.
+
+    The artefact is not timed where it does not run on this machine as it is.
+    """
     models = {"dense_onnxruntime": dense, "compressed_onnxruntime": compressed}
-    if artefact is not None:
+    if artefact is not None and artefact.place.ran == "here":
         times = time_artefact(artefact.folder, models, sample)
     else:
         times = {name: t.median_ms for name, t in time_models(models, sample).items()}

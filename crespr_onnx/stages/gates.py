@@ -51,11 +51,13 @@ def speed_up(latency: Latency) -> float:
 
 def remarks(report: Report) -> list[str]:
     """What a user must hear although no gate failed."""
-    latency = report.latency_ms
+    artefact, latency = report.artefact, report.latency_ms
+    said = [artefact.remark] if artefact is not None and artefact.remark else []
     tvm = None if latency is None else latency.compressed_tvm
     if latency is None or tvm is None or tvm <= latency.compressed_onnxruntime:
-        return []
+        return said
     return [
+        *said,
         f"the compiled artefact is {tvm / latency.compressed_onnxruntime:.1f} times slower than "
-        "ONNX Runtime on model.onnx; deploy model.onnx where you can choose"
+        "ONNX Runtime on model.onnx; deploy model.onnx where you can choose",
     ]

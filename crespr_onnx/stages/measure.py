@@ -14,10 +14,11 @@ from crespr_onnx.graph.random_inputs import random_inputs
 from crespr_onnx.graph.save import saved_bytes
 from crespr_onnx.graph.signature import ModelSignature
 from crespr_onnx.layout import ChannelGraph, Layout, WeightedEdge
-from crespr_onnx.record import FileRecord, LayerRecord, Metric, Ratio
+from crespr_onnx.record import ArtefactRecord, FileRecord, LayerRecord, Metric, Ratio
 from crespr_onnx.settings import CompressSettings
 from crespr_onnx.stages.answers import answers_of
 from crespr_onnx.stages.prepare import Prepared
+from crespr_onnx.targets.artefact import Artefact
 from crespr_onnx.training.knobs import FEWEST_INPUTS
 
 Array = NDArray[np.float32]
@@ -104,6 +105,20 @@ def file_record(path: Path) -> FileRecord:
     with path.open("rb") as file:
         checksum = hashlib.file_digest(file, "sha256").hexdigest()
     return FileRecord(str(path), checksum, saved_bytes(path))
+
+
+def artefact_record(artefact: Artefact) -> ArtefactRecord:
+    """What was compiled, where it runs, and the size of all that it needs there."""
+    library = file_record(artefact.folder / next(iter(artefact.files)))
+    return ArtefactRecord(
+        path=library.path,
+        sha256=library.sha256 or "",
+        bytes=library.bytes or 0,
+        target=artefact.target.name,
+        ran=artefact.place.ran,
+        remark=artefact.place.remark,
+        files=artefact.files,
+    )
 
 
 def input_record(prepared: Prepared) -> FileRecord:

@@ -11,9 +11,10 @@ import onnxruntime
 import pytest
 
 from crespr_onnx.errors import CompileError
-from crespr_onnx.targets import Artefact, find_target
+from crespr_onnx.targets import find_target
+from crespr_onnx.targets.artefact import Artefact
 from crespr_onnx.targets.check import run_artefact, time_artefact
-from crespr_onnx.targets.compile_cpu import compile_cpu
+from crespr_onnx.targets.compile import compile_model
 
 CPU = find_target("cpu")
 
@@ -51,7 +52,7 @@ def compiled(tmp_path_factory) -> tuple[Path, Artefact]:
     """A small net and its artefact for a batch of one."""
     folder = tmp_path_factory.mktemp("compiled")
     path = small_net(folder)
-    return path, compile_cpu(path, folder / "out", CPU, {"x": (1, 4, 6, 6)})
+    return path, compile_model(path, folder / "out", CPU, {"x": (1, 4, 6, 6)})
 
 
 def inputs_for(path: Path, shape: tuple[int, ...]) -> dict[str, np.ndarray]:
@@ -67,7 +68,7 @@ def expected(path: Path, inputs: dict[str, np.ndarray]) -> dict[str, np.ndarray]
 
 def test_artefact_computes_the_same_under_the_same_names(tmp_path):
     path = small_net(tmp_path)
-    artefact = compile_cpu(path, tmp_path / "out", CPU, {"x": (3, 4, 6, 6)})
+    artefact = compile_model(path, tmp_path / "out", CPU, {"x": (3, 4, 6, 6)})
     inputs = inputs_for(path, (3, 4, 6, 6))
     outputs = run_artefact(artefact.folder, inputs)
     reference = expected(path, inputs)
@@ -95,7 +96,7 @@ def test_artefact_is_what_its_manifest_says(compiled):
 
 def test_same_model_gives_the_same_bytes_in_another_process(tmp_path, compiled):
     path, first = compiled
-    second = compile_cpu(path, tmp_path / "again", CPU, {"x": (1, 4, 6, 6)})
+    second = compile_model(path, tmp_path / "again", CPU, {"x": (1, 4, 6, 6)})
     for name in first.files:
         assert (first.folder / name).read_bytes() == (second.folder / name).read_bytes(), name
 
@@ -134,18 +135,18 @@ def test_times_every_engine(compiled):
 def test_open_input_shape_is_asked_for(tmp_path):
     message = r"input 'x' has shape \['batch', 4, 6, 6\].*--input-shape x:"
     with pytest.raises(CompileError, match=message):
-        compile_cpu(small_net(tmp_path), tmp_path / "out", CPU)
+        compile_model(small_net(tmp_path), tmp_path / "out", CPU)
     assert not any((tmp_path / "out").iterdir())
 
 
 def test_shape_that_contradicts_the_model(tmp_path):
     with pytest.raises(CompileError, match=r"'x' has shape .* which \[1, 3, 6, 6\] does not fit"):
-        compile_cpu(small_net(tmp_path), tmp_path / "out", CPU, {"x": (1, 3, 6, 6)})
+        compile_model(small_net(tmp_path), tmp_path / "out", CPU, {"x": (1, 3, 6, 6)})
 
 
 def test_shape_for_an_unknown_input(tmp_path):
     with pytest.raises(CompileError, match=r"no input 'y' to give a shape to; the model takes 'x'"):
-        compile_cpu(small_net(tmp_path), tmp_path / "out", CPU, {"y": (1, 4, 6, 6)})
+        compile_model(small_net(tmp_path), tmp_path / "out", CPU, {"y": (1, 4, 6, 6)})
 
 
 def test_operator_that_tvm_does_not_know_is_named(tmp_path):
@@ -160,7 +161,7 @@ def test_operator_that_tvm_does_not_know_is_named(tmp_path):
     model.graph.node[0].name = "memory"
     onnx.save(model, path)
     with pytest.raises(CompileError, match=r"TVM cannot import node 'memory' \(LSTM\)") as caught:
-        compile_cpu(path, tmp_path / "out", CPU)
+        compile_model(path, tmp_path / "out", CPU)
     assert len(str(caught.value).splitlines()) <= 2
 
 
@@ -170,12 +171,12 @@ def test_operator_of_another_domain_is_refused(tmp_path):
     model.graph.node[0].name, model.graph.node[0].domain = "mine", "com.example"
     onnx.save(model, path)
     with pytest.raises(CompileError, match=r"node 'mine': it is com\.example::Relu"):
-        compile_cpu(path, tmp_path / "out", CPU)
+        compile_model(path, tmp_path / "out", CPU)
 
 
 def test_target_that_does_not_compile(tmp_path):
     with pytest.raises(CompileError, match="nothing is compiled for target 'onnx'"):
-        compile_cpu(small_net(tmp_path), tmp_path / "out", find_target("onnx"))
+        compile_model(small_net(tmp_path), tmp_path / "out", find_target("onnx"))
 
 
 @pytest.mark.parametrize(

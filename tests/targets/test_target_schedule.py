@@ -10,7 +10,7 @@ import pytest
 
 from crespr_onnx.targets import find_target
 from crespr_onnx.targets.check import run_artefact
-from crespr_onnx.targets.compile_cpu import compile_cpu
+from crespr_onnx.targets.compile import compile_model
 from crespr_onnx.targets.schedule.axis import Axis
 from crespr_onnx.targets.schedule.machine import Machine
 from crespr_onnx.targets.schedule.tiles import Tile, choose_tile
@@ -64,7 +64,7 @@ class Net:
             folder / "net.onnx", providers=["CPUExecutionProvider"]
         )
         expected = dict(zip(outputs, session.run(outputs, self.inputs), strict=True))
-        compile_cpu(folder / "net.onnx", folder / "out", find_target("cpu"), threads=threads)
+        compile_model(folder / "net.onnx", folder / "out", find_target("cpu"), threads=threads)
         found = run_artefact(folder / "out", self.inputs, threads=threads)
         for node in self.nodes:
             for name in set(node.output) & set(outputs):

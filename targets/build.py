@@ -1,4 +1,4 @@
-"""Building the library of a model for a CPU.
+"""Building the library of a model.
 
 Imports TVM: only processes of `worker` import this module.
 """
@@ -9,6 +9,7 @@ import os
 import shutil
 import tempfile
 from collections.abc import Callable, Mapping
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -19,18 +20,22 @@ from tvm.target import codegen
 
 from crespr_onnx.errors import CompileError
 from crespr_onnx.targets import run
+from crespr_onnx.targets.board_runtime import find_runtime
 from crespr_onnx.targets.brief import brief
+from crespr_onnx.targets.link import link_library
 from crespr_onnx.targets.schedule.pipeline import schedule_module
+from crespr_onnx.targets.system import System
+from crespr_onnx.targets.target import Target
 from crespr_onnx.targets.tvm_import import import_onnx
 
 log = logging.getLogger(__name__)
 
 
-def build_cpu(
+def build_library(
     model_path: Path,
     folder: Path,
     input_shapes: Mapping[str, tuple[int, ...]],
-    target: Mapping[str, Any],
+    target: Target,
     threads: int,
 ) -> list[str]:
     """Compile an ONNX model into ``model.so``, with what is needed to run it.
@@ -39,7 +44,7 @@ def build_cpu(
         model_path: an ONNX file with its constants folded.
         folder: where to write; it exists.
         input_shapes: shape of every input whose shape is not fixed by the model.
-        target: TVM target; without ``mcpu`` it is the CPU of this machine.
+        target: a target that compiles; without ``mcpu`` it is the CPU of this machine.
         threads: number of threads that a run may use.
 
     Returns:
@@ -49,22 +54,27 @@ def build_cpu(
         CompileError: TVM cannot import or compile the model, or no linker was found.
     """
     module = import_onnx(model_path, input_shapes)
-    tvm_target = {"mcpu": codegen.llvm_get_system_cpu(), **target, "num-cores": threads}
+    tvm_target = {"mcpu": codegen.llvm_get_system_cpu(), **target.tvm, "num-cores": threads}
     signature = _signature(onnx.load(model_path, load_external_data=False), module)
     executable = _compile(module, tvm_target, threads)
     manifest = {
         "schema": 1,
         "library": run.LIBRARY,
         **signature,
+        "name": target.name,
         "target": tvm_target,
         "threads": threads,
         "versions": {name: version(name) for name in ("apache-tvm", "apache-tvm-ffi")},
     }
     text = json.dumps(manifest, indent=1) + "\n"
-    _write(folder, run.LIBRARY, lambda path: _link(executable, path))
+    _write(folder, run.LIBRARY, lambda path: _export(executable, path, target.system))
     _write(folder, run.MANIFEST, lambda path: path.write_text(text, encoding="utf-8"))
-    _write(folder, "run.py", lambda path: shutil.copyfile(run.__file__, path))
-    return [run.LIBRARY, run.MANIFEST, "run.py"]
+    copies = {"run.py": Path(run.__file__)}
+    if target.system is not None:
+        copies |= find_runtime(target.system)
+    for name, source in copies.items():
+        _write(folder, name, partial(shutil.copyfile, source))
+    return [run.LIBRARY, run.MANIFEST, *copies]
 
 
 def _compile(
@@ -103,14 +113,14 @@ def _tensors(names: list[str], types: list[Any]) -> list[dict[str, Any]]:
     ]
 
 
-def _link(executable: tvm.runtime.Executable, path: Path) -> None:
-    if not any(map(shutil.which, ("g++", "clang++", "c++", "gcc", "clang"))):
-        raise CompileError(
-            "TVM needs a C++ compiler to link the artefact, and none was found; install g++ or "
-            "clang, or use --target onnx"
-        )
+def _export(executable: tvm.runtime.Executable, path: Path, system: System | None) -> None:
+    def link(output: str, objects: list[str], **_: object) -> None:
+        link_library(Path(output), objects, system)
+
     try:
-        executable.export_library(str(path))
+        executable.export_library(str(path), fcompile=link)
+    except CompileError:
+        raise
     except Exception as error:
         raise CompileError(f"linking the artefact failed: {brief(error)}") from error
 

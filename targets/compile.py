@@ -1,15 +1,17 @@
-"""Compiling an ONNX model for the CPU of this machine."""
+"""Compiling an ONNX model for a target."""
 
 import time
 from collections.abc import Mapping
 from pathlib import Path
 
 from crespr_onnx.errors import CompileError
+from crespr_onnx.targets.artefact import Artefact
+from crespr_onnx.targets.place import place_of
 from crespr_onnx.targets.process import call_worker
-from crespr_onnx.targets.target import Artefact, Target
+from crespr_onnx.targets.target import Target
 
 
-def compile_cpu(
+def compile_model(
     model: Path,
     folder: Path,
     target: Target,
@@ -21,7 +23,8 @@ def compile_cpu(
 
     Args:
         model: an ONNX file with its constants folded.
-        folder: receives ``model.so``, ``artefact.json`` and ``run.py``, each whole or not at all.
+        folder: receives ``model.so``, ``artefact.json`` and ``run.py``, each whole or not at all;
+            for a board also TVM's runtime, if it has been fetched.
         target: a target that compiles.
         input_shapes: shape of every input whose shape the model leaves open, the batch included.
         threads: number of threads that a run may use.
@@ -39,9 +42,9 @@ def compile_cpu(
         "model": str(model.resolve()),
         "folder": str(folder.resolve()),
         "input_shapes": {name: list(shape) for name, shape in (input_shapes or {}).items()},
-        "target": dict(target.tvm),
+        "target": target.name,
         "threads": threads,
     }
     result, _ = call_worker(job, threads, timeout)
     files = {name: (folder / name).stat().st_size for name in result["files"]}
-    return Artefact(folder, files, time.perf_counter() - start)
+    return Artefact(folder, files, time.perf_counter() - start, target, place_of(target))
