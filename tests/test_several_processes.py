@@ -33,8 +33,10 @@ TWO_OUTPUTS = """g (float[N, 8] x) => (float[N, 3] y, float[4] z) {
 def launch(folder: Path, *arguments: str, count: int = 2) -> subprocess.CompletedProcess[str]:
     """Runs the command line in several processes that share nothing but the launcher."""
     command = [
-        sys.executable, "-m", "torch.distributed.run", "--standalone",
-        "--nproc-per-node", str(count), "-m", "crespr_onnx", *arguments,
+        sys.executable, "-m", "accelerate.commands.launch", "--num_processes", str(count),
+        # As it calls several processes of one machine; its other way needs MPI.
+        "--multi_gpu", "--num_machines", "1", "--mixed_precision", "no", "--dynamo_backend", "no",
+        "--main_process_port", "0", "-m", "crespr_onnx", *arguments,
     ]  # fmt: skip
     environment = os.environ | {"OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
     return subprocess.run(
