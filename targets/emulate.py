@@ -1,5 +1,6 @@
 """Running an artefact for another system here, under emulation."""
 
+import hashlib
 import os
 import subprocess
 import tempfile
@@ -12,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from crespr_onnx.errors import CompileError
-from crespr_onnx.targets.board_runtime import find_runtime
+from crespr_onnx.targets.board_runtime import find_runtime, runtime_folder
 from crespr_onnx.targets.link import run_compiler
 from crespr_onnx.targets.process import Arrays, signal_name
 from crespr_onnx.targets.system import System, compiler, emulator
@@ -37,7 +38,9 @@ def run_emulated(
     """
     with tempfile.TemporaryDirectory(prefix="crespr-onnx-") as name:
         scratch = Path(name)
-        runner = build_runner(scratch, system)
+        runner = kept_runner(system)
+        if not runner.is_file():
+            runner = build_runner(scratch, system)
         files = []
         for i, spec in enumerate(manifest["inputs"]):
             files.append(str(scratch / f"in{i}.npy"))
@@ -48,6 +51,25 @@ def run_emulated(
             spec["name"]: np.load(scratch / f"out{i}.npy")
             for i, spec in enumerate(manifest["outputs"])
         }
+
+
+def kept_runner(system: System) -> Path:
+    """Where the runner of these sources lies once `keep_runner` has been called."""
+    sources = b"".join((RUNNERS / name).read_bytes() for name in ("run.cc", "npy.h"))
+    return runtime_folder(system) / f"run-{hashlib.sha256(sources).hexdigest()[:16]}"
+
+
+def keep_runner(system: System) -> Path:
+    """Build the runner beside TVM's runtime in the user's cache, unless it is there.
+
+    Raises:
+        CompileError: the runtime or a compiler is missing, or the compiler failed.
+    """
+    kept = kept_runner(system)
+    if not kept.is_file():
+        with tempfile.TemporaryDirectory(prefix=".build-", dir=kept.parent) as scratch:
+            os.replace(build_runner(Path(scratch), system), kept)
+    return kept
 
 
 def build_runner(folder: Path, system: System) -> Path:

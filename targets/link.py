@@ -38,5 +38,7 @@ def run_compiler(command: Sequence[str]) -> None:
         raise CompileError(f"{command[0]} did not end within {TIMEOUT_S:g} s") from error
     if done.returncode:
         said = [line.strip() for line in done.stderr.splitlines() if line.strip()]
-        wrong = [line for line in said if "error" in line] or said or ["it said nothing"]
+        signs = ("error", "cannot", "undefined")
+        wrong = [line for line in said if any(sign in line for sign in signs)]
+        wrong += said or ["it said nothing"]
         raise CompileError(f"linking the artefact failed: {wrong[0][:200]}")

@@ -1,16 +1,21 @@
 """What the machine can do at best: the roof that no model's time comes under.
 
 The two ceilings of the roofline model (Williams, Waterman, Patterson, CACM 52(4), 2009,
-doi 10.1145/1498765.1498785), measured with numpy and its BLAS.
+doi 10.1145/1498765.1498785), measured with the products of numpy and of ONNX Runtime.
 """
 
+import tempfile
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
 from numpy.typing import NDArray
+
+from crespr_onnx.targets.stopwatch import onnx_runner
 
 SIDES = (256, 512, 1024)
 """Sides of the square matrices that are multiplied; small ones suit caches, large ones threads."""
@@ -37,18 +42,36 @@ def probe_machine(footprints: Sequence[int], threads: int) -> dict[str, Any]:
         ``gflops``, 10^9 additions and multiplications per second in float32, and ``gigabytes``,
         10^9 bytes read or written per second for each of the footprints, in their order.
     """
+    # The pool of ONNX Runtime's threads, which wait busily, comes last.
     with ThreadPoolExecutor(threads) as pool:
         bandwidths = {size: _bandwidth(size, threads, pool) for size in sorted(set(footprints))}
+    gflops = [2e-9 * side**3 / _best(_numpy_product(side)) for side in SIDES]
+    gflops += [2e-9 * side**3 / _best(_onnx_product(side, threads)) for side in SIDES]
     return {
-        "gflops": max(map(_gflops, SIDES)),
+        "gflops": max(gflops),
         "gigabytes": [bandwidths[size] for size in footprints],
     }
 
 
-def _gflops(side: int) -> float:
+def _numpy_product(side: int) -> Callable[[], object]:
     a = np.ones((side, side), np.float32)
     out = np.empty_like(a)
-    return 2e-9 * side**3 / _best(lambda: np.matmul(a, a, out=out))
+    return lambda: np.matmul(a, a, out=out)
+
+
+def _onnx_product(side: int, threads: int) -> Callable[[], object]:
+    """A product with a constant matrix, which ONNX Runtime packs beforehand."""
+    shape = f"float[{side}, {side}]"
+    model = onnx.parser.parse_model(
+        f'<ir_version: 8, opset_import: ["" : 17]> g ({shape} x) => ({shape} y) '
+        "{ y = MatMul (x, w) }"
+    )
+    ones = np.ones((side, side), np.float32)
+    model.graph.initializer.append(onnx.numpy_helper.from_array(ones, "w"))
+    with tempfile.TemporaryDirectory(prefix="crespr-onnx-") as folder:
+        path = Path(folder) / "product.onnx"
+        onnx.save(model, path)
+        return onnx_runner(str(path), {"x": ones}, threads)
 
 
 def _bandwidth(footprint: int, threads: int, pool: ThreadPoolExecutor) -> float:

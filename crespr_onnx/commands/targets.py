@@ -1,5 +1,6 @@
 """`crespr-onnx targets`: the machines that a model can be made for."""
 
+from contextlib import suppress
 from textwrap import fill
 
 import click
@@ -56,15 +57,18 @@ def targets(fetch: str | None, as_json: bool) -> int:
 
 
 def _fetch(name: str, as_json: bool) -> int:
-    from crespr_onnx.errors import UsageError
+    from crespr_onnx.errors import CompileError, UsageError
     from crespr_onnx.report import format_bytes
     from crespr_onnx.targets import find_target
     from crespr_onnx.targets.board_runtime import fetch_runtime, runtime_folder
+    from crespr_onnx.targets.emulate import keep_runner
 
     target = find_target(name)
     if target.system is None or not target.system.wheels:
         raise UsageError(f"target {name!r} needs no runtime of TVM's for a board")
     files = {file: path.stat().st_size for file, path in fetch_runtime(target.system).items()}
+    with suppress(CompileError):  # without a compiler for it nothing is emulated here
+        keep_runner(target.system)
     folder = runtime_folder(target.system)
     if as_json:
         print_json({"folder": str(folder), "files": files})

@@ -31,3 +31,23 @@ def test_importing_the_room_imports_neither_tvm_nor_torch():
         [sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60
     )
     assert done.stdout.strip() == "[]"
+
+
+def test_core_of_a_target_adds_to_it():
+    target = find_target("arm64:cortex-a72")
+    assert (target.name, target.tvm["mcpu"]) == ("arm64:cortex-a72", "cortex-a72")
+    assert target.tvm["mtriple"] == find_target("arm64").tvm["mtriple"] == "aarch64-linux-gnu"
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("arm64:z80", "unknown core 'z80' of target 'arm64'; known cores: generic, cortex-a53, "),
+        ("arm64:", "unknown core '' of target 'arm64'; known cores: generic"),
+        ("cpu:znver3", "target 'cpu' has no variants such as 'znver3'; use 'cpu'"),
+        ("arm128:cortex-a72", "unknown target 'arm128:cortex-a72'; known targets: "),
+    ],
+)
+def test_unknown_core_lists_the_known_ones(name, message):
+    with pytest.raises(UsageError, match=f"^{message}"):
+        find_target(name)
