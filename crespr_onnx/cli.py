@@ -10,6 +10,7 @@ from typing import NoReturn
 import click
 
 from crespr_onnx import processes
+from crespr_onnx.commands.bench import bench
 from crespr_onnx.commands.compress import compress
 from crespr_onnx.commands.inspect import inspect
 from crespr_onnx.commands.parameters import Session
@@ -28,6 +29,7 @@ Examples:
   crespr-onnx compress in.onnx --ratio 0.98 --target cpu --data train.npz
   crespr-onnx inspect in.onnx
   crespr-onnx verify a.onnx b.onnx
+  crespr-onnx bench compressed-in
   crespr-onnx targets
 
 \b
@@ -42,7 +44,7 @@ def cli() -> None:
     """The group of all commands."""
 
 
-for _command in (compress, inspect, verify, targets):
+for _command in (compress, inspect, verify, bench, targets):
     cli.add_command(_command)
 
 

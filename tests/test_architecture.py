@@ -45,6 +45,9 @@ ROOMS = {
     "stages": room(
         "stages", "leaves graph settings passes training targets report", "onnx onnx_ir torch"
     ),
+    "bench": room(
+        "bench", "leaves graph settings passes targets report stages", "onnx_ir matplotlib"
+    ),
     "pipeline": room(
         "inspection pipeline",
         "leaves graph settings passes training targets report stages",
@@ -52,7 +55,7 @@ ROOMS = {
     ),
     "cli": room(
         "__main__ cli commands terminal",
-        "leaves graph settings passes training targets report stages pipeline",
+        "leaves graph settings passes training targets report stages bench pipeline",
         "click rich",
     ),
 }

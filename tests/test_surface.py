@@ -77,6 +77,21 @@ COMMANDS = {
         "--json": False,
         "--debug": False,
     },
+    "bench": {
+        "paths": None,
+        "--dense": None,
+        "--data": None,
+        "--batch": (1, 8),
+        "--threads": (1, 0),
+        "--repeats": 21,
+        "--min-speedup": None,
+        "--plot": None,
+        "-o/--output": None,
+        "--input-shape": None,
+        "--json": False,
+        "--quiet": False,
+        "--debug": False,
+    },
     "targets": {"--fetch": None, "--json": False, "--debug": False},
 }
 
@@ -121,7 +136,7 @@ def test_importing_the_package_imports_nothing_else() -> None:
 
 
 def test_commands() -> None:
-    assert list(cli.cli.commands) == ["compress", "inspect", "verify", "targets"]
+    assert list(cli.cli.commands) == ["compress", "inspect", "verify", "bench", "targets"]
 
 
 @pytest.mark.parametrize("command", COMMANDS)

@@ -1,0 +1,55 @@
+"""The compiled artefact for a batch size and a number of threads: the one at hand, or a new one."""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from numpy.typing import NDArray
+
+from crespr_onnx.bench.subjects import Subject
+from crespr_onnx.stages.deliver import check_artefact
+from crespr_onnx.targets.compile import compile_model
+from crespr_onnx.targets.run import LIBRARY, MANIFEST
+
+Arrays = Mapping[str, NDArray[Any]]
+
+
+def artefact_for(subject: Subject, inputs: Arrays, threads: int, scratch: Path) -> Path | None:
+    """The folder of an artefact for these inputs, or None if the subject has none to time.
+
+    That of the subject's own folder if it was compiled for just this; else the model is compiled
+    again, by the same compiler with the same settings, and checked against ONNX Runtime.
+
+    Args:
+        subject: whose second model is meant.
+        inputs: one batch, by name.
+        threads: threads that the artefact is to use.
+        scratch: a temporary folder.
+
+    Raises:
+        CompileError: it cannot be compiled, or what was compiled does not run.
+        VerificationError: what was compiled does not compute what the model does.
+    """
+    if subject.folder is None or subject.target is None:
+        return None
+    shapes = {name: tuple(array.shape) for name, array in inputs.items()}
+    if _fits(subject.folder, shapes, threads):
+        return subject.folder
+    folder = scratch / f"artefact-{len(list(scratch.iterdir()))}"
+    model = subject.contestants[1].loaded.path
+    compile_model(model, folder, subject.target, shapes, threads)
+    check_artefact(folder, model, dict(inputs))
+    return folder
+
+
+def _fits(folder: Path, shapes: Mapping[str, tuple[int, ...]], threads: int) -> bool:
+    """Whether the artefact in a folder is one for these shapes and threads."""
+    if not (folder / LIBRARY).is_file():
+        return False
+    try:
+        manifest = json.loads((folder / MANIFEST).read_text("utf-8"))
+        found = {spec["name"]: tuple(spec["shape"]) for spec in manifest["inputs"]}
+        return manifest["threads"] == threads and found == shapes
+    except (OSError, ValueError, KeyError, TypeError):
+        return False

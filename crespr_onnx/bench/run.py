@@ -1,0 +1,184 @@
+"""The whole story of `bench`: models in, times against one another and against the floor out."""
+
+import os
+import platform
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+
+from crespr_onnx.bench.artefact import artefact_for
+from crespr_onnx.bench.floor import Call, Work, find_peaks, floor_of, model_record, peak_record
+from crespr_onnx.bench.gate import check_speed
+from crespr_onnx.bench.inputs import Arrays, make_inputs, sizes_to_time
+from crespr_onnx.bench.record import BenchReport, ModelRecord, Row, SubjectRecord
+from crespr_onnx.bench.settings import BenchSettings
+from crespr_onnx.bench.subjects import Subject, read_subjects
+from crespr_onnx.bench.timing import Engine, Timing, time_engines
+from crespr_onnx.errors import CompileError, UsageError
+from crespr_onnx.graph.session import run
+from crespr_onnx.progress import Listener, Progress, silent
+from crespr_onnx.targets.check import Peak
+
+PACKAGES = ("crespr-onnx", "onnxruntime", "apache-tvm", "numpy")
+
+
+@dataclass(frozen=True, eq=False)
+class _Timed:
+    """A timing with what it is of."""
+
+    subject: Subject
+    engine: Engine
+    batch: int
+    threads: int
+    timing: Timing
+    work: Work
+
+
+def bench(settings: BenchSettings, listener: Listener = silent, command: str = "") -> BenchReport:
+    """Times models side by side.
+
+    Args:
+        settings: what to time, and how.
+        listener: told about progress.
+        command: the command line, for the report.
+
+    Returns:
+        The report. Its exit code is not 0 if a model is slower than `min_speedup` asks for.
+
+    Raises:
+        UsageError, ModelError, DataError: what was asked for cannot be timed.
+        CompileError: an engine crashed.
+        VerificationError: an artefact that was compiled anew is wrong.
+    """
+    settings.check()
+    listener(Progress("reading models"))
+    subjects = read_subjects(settings)
+    notes = [note for subject in subjects for note in subject.notes]
+    sizes = {subject.name: sizes_to_time(subject, settings, notes) for subject in subjects}
+    _check_gate(subjects, settings)
+    records = [
+        SubjectRecord(s.name, tuple(model_record(c, s) for c in s.contestants)) for s in subjects
+    ]
+    timed: list[_Timed] = []
+    with tempfile.TemporaryDirectory(prefix="crespr-onnx-") as scratch:
+        for subject, record in zip(subjects, records, strict=True):
+            for batch in sizes[subject.name]:
+                inputs = make_inputs(subject, batch, settings.data)
+                works = _works(subject, record.models, inputs, batch)
+                for threads in settings.thread_counts:
+                    words = f"timing {subject.name}: batch {batch}, {_threads(threads)}"
+                    listener(Progress(words))
+                    engines = _engines(subject, inputs, threads, Path(scratch), notes)
+                    timings = time_engines(engines, inputs, threads, settings.repeats)
+                    timed += [
+                        _Timed(subject, engine, batch, threads, timing, works[engine.model])
+                        for engine, timing in zip(engines, timings, strict=True)
+                    ]
+    listener(Progress("measuring the machine's peak"))
+    peaks = find_peaks([Call(t.work, t.threads, t.timing.median_ms) for t in timed])
+    rows = _rows(timed, peaks)
+    failures = (
+        [] if settings.min_speedup is None else check_speed(records, rows, settings.min_speedup)
+    )
+    return BenchReport(
+        status="failed" if failures else "ok",
+        exit_code=failures[0].exit_code if failures else 0,
+        reasons=tuple(map(str, failures)),
+        command=command,
+        versions={"python": platform.python_version()} | {p: version(p) for p in PACKAGES},
+        host={
+            "machine": platform.machine(),
+            "system": platform.platform(),
+            "cpus": os.cpu_count() or 1,
+        },
+        peaks=tuple(map(peak_record, peaks)),
+        subjects=tuple(records),
+        rows=tuple(rows),
+        notes=tuple(dict.fromkeys(notes)),
+    )
+
+
+def _check_gate(subjects: Sequence[Subject], settings: BenchSettings) -> None:
+    if settings.min_speedup is None:
+        return
+    for subject in subjects:
+        if len(subject.contestants) < 2:
+            raise UsageError(
+                "--min-speedup compares models, and there is only "
+                f"{subject.contestants[0].loaded.path}; give what it is compared with as --dense "
+                "FILE"
+            )
+        only = subject.only_batch()
+        if only not in (None, 1):
+            raise UsageError(
+                f"--min-speedup is decided at batch 1, but {subject.name} takes batches of "
+                f"exactly {only}"
+            )
+
+
+def _works(
+    subject: Subject, records: Sequence[ModelRecord], inputs: Arrays, batch: int
+) -> dict[str, Work]:
+    """What each model has to do per call; running each once also shows that it can."""
+    works: dict[str, Work] = {}
+    for contestant, record in zip(subject.contestants, records, strict=True):
+        outputs = run(contestant.loaded.path, inputs)
+        passed = sum(array.nbytes for array in (*inputs.values(), *outputs.values()))
+        free = any(spec.dynamic_batch for spec in contestant.loaded.signature.inputs)
+        macs = None if record.macs is None else record.macs * (batch if free else 1)
+        works[contestant.name] = Work(macs, record.weight_bytes + passed)
+    return works
+
+
+def _engines(
+    subject: Subject, inputs: Arrays, threads: int, scratch: Path, notes: list[str]
+) -> list[Engine]:
+    """All that is timed against one another; what cannot be compiled is noted."""
+    engines = [Engine(c.name, c.loaded.path, "onnxruntime") for c in subject.contestants]
+    try:
+        artefact = artefact_for(subject, inputs, threads, scratch)
+    except CompileError as error:
+        shapes = ", ".join(f"{name} {list(array.shape)}" for name, array in inputs.items())
+        notes.append(f"{subject.name}: no artefact for {shapes}, {_threads(threads)}: {error}")
+        return engines
+    if artefact is not None:
+        engines.append(Engine(subject.contestants[1].name, artefact, "tvm"))
+    return engines
+
+
+def _threads(count: int) -> str:
+    return "1 thread" if count == 1 else f"{count} threads"
+
+
+def _rows(timed: Sequence[_Timed], peaks: Sequence[Peak]) -> list[Row]:
+    references = {
+        (t.subject.name, t.batch, t.threads): t.timing.median_ms
+        for t in timed
+        if t.engine.engine == "onnxruntime" and t.engine.model == t.subject.contestants[0].name
+    }
+    by_threads = {peak.threads: peak for peak in peaks}
+    rows: list[Row] = []
+    for t in timed:
+        floor = floor_of(t.work, by_threads[t.threads])
+        median = t.timing.median_ms
+        rows.append(
+            Row(
+                subject=t.subject.name,
+                model=t.engine.model,
+                engine=t.engine.engine,
+                batch=t.batch,
+                threads=t.threads,
+                median_ms=median,
+                q1_ms=t.timing.q1_ms,
+                q3_ms=t.timing.q3_ms,
+                turns=t.timing.turns,
+                speed_up=references[t.subject.name, t.batch, t.threads] / median,
+                floor_ms=None if floor is None else floor.milliseconds,
+                bound_by=None if floor is None else floor.bound_by,
+                above_floor=None if floor is None else median / floor.milliseconds,
+                method=t.timing.method,
+            )
+        )
+    return rows
