@@ -66,8 +66,6 @@ def model_record(contestant: Contestant, subject: Subject) -> ModelRecord:
     except ModelError:
         costs = ()
     counted = [cost.macs for cost in costs]
-    stored = sum(v.const_value.nbytes for v in loaded.model.graph.initializers.values()
-                 if v.const_value is not None)  # fmt: skip
     return ModelRecord(
         name=contestant.name,
         path=str(loaded.path),
@@ -75,7 +73,7 @@ def model_record(contestant: Contestant, subject: Subject) -> ModelRecord:
         bytes=loaded.bytes,
         macs=None if None in counted or not counted else sum(c or 0 for c in counted),
         # What several layers share is in the cost of each of them.
-        weight_bytes=min(sum(cost.bytes for cost in costs), stored),
+        weight_bytes=min(sum(cost.bytes for cost in costs), loaded.bytes),
     )
 
 

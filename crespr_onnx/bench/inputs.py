@@ -27,12 +27,10 @@ def sizes_to_time(subject: Subject, settings: BenchSettings, notes: list[str]) -
     if only is None:
         return wanted
     if only not in wanted:
-        raise UsageError(f"{subject.name} takes batches of exactly {only}; add --batch {only}")
+        raise UsageError(f"{subject.name}: the batch is fixed to {only}; add --batch {only}")
     for batch in wanted:
         if batch != only:
-            notes.append(
-                f"{subject.name} takes batches of exactly {only}; batch {batch} is left out"
-            )
+            notes.append(f"{subject.name}: the batch is fixed to {only}; {batch} is left out")
     return (only,)
 
 

@@ -62,7 +62,7 @@ def _table(subject: "SubjectRecord", rows: "tuple[Row, ...]") -> "Table":
             printable(row.model),
             ENGINES[row.engine],
             format_time(row.median_ms),
-            f"{format_time(row.q1_ms)} - {format_time(row.q3_ms)}",
+            _span(row.q1_ms, row.q3_ms),
             "" if (row.model, row.engine) == (reference, "onnxruntime") else _faster(row.speed_up),
             _floor(row),
             "?" if row.above_floor is None else f"{row.above_floor:.1f}x",
@@ -86,6 +86,12 @@ def format_time(milliseconds: float) -> str:
     if milliseconds < 0.1:
         return f"{1e3 * milliseconds:.3g} us"
     return f"{milliseconds:.3g} ms" if milliseconds < 1000 else f"{milliseconds:.0f} ms"
+
+
+def _span(low: float, high: float) -> str:
+    """Two times, with the unit once if they share it."""
+    (first, unit), (second, other) = (format_time(time).split() for time in (low, high))
+    return f"{first} - {second} {other}" if unit == other else f"{first} {unit} - {second} {other}"
 
 
 def _remarks(report: "BenchReport") -> Iterator[str]:

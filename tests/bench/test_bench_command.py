@@ -9,6 +9,7 @@ import pytest
 from bench_folders import fixed_model, results, small_mlp
 from pipeline_models import normal, write_data, write_mlp, write_model
 
+from crespr_onnx.commands.bench_results import format_time
 from crespr_onnx.targets import find_target
 from crespr_onnx.targets.compile import compile_model
 
@@ -37,7 +38,8 @@ def test_artefact_json_plot_and_gate(call: Any, tmp_path: Path) -> None:
     before = {path: path.read_bytes() for path in out.iterdir()}
     plot, saved = tmp_path / "speed.svg", tmp_path / "speed.json"
     code, text, err = call(
-        "bench", str(out), "--batch", "1", "--batch", "2", "--threads", "1", "--repeats", "3",
+        "bench", str(out), "--batch", "1", "--batch", "2", "--threads", "1", "--threads", "2",
+        "--repeats", "3",
         "--plot", str(plot), "-o", str(saved), "--min-speedup", "1000", "--json", "--quiet",
         "--data", write_data(tmp_path / "data.npz"),
     )  # fmt: skip
@@ -46,9 +48,10 @@ def test_artefact_json_plot_and_gate(call: Any, tmp_path: Path) -> None:
     assert "<svg" in plot.read_text()
     assert (document["schema"], document["status"], document["exit_code"]) == (1, "failed", 6)
     check_rows(document, [1, 2])
-    assert [(r["model"], r["engine"]) for r in document["rows"]] == 2 * [
+    assert [(r["model"], r["engine"]) for r in document["rows"]] == 4 * [
         ("dense", "onnxruntime"), ("compressed", "onnxruntime"), ("compressed", "tvm"),
     ]  # fmt: skip
+    assert [peak["threads"] for peak in document["peaks"]] == [1, 2]
     assert code == 6
     assert document["notes"] == []
     assert err == f"error: {document['reasons'][0]}\n"
@@ -90,7 +93,7 @@ def test_models_and_notes(call: Any, tmp_path: Path) -> None:
     assert (code, err) == (0, "")
     document = json.loads(text)
     assert [(r["model"], r["batch"]) for r in document["rows"]] == [("mlp", 2), ("two", 2)]
-    assert document["notes"] == ["given models takes batches of exactly 2; batch 1 is left out"]
+    assert document["notes"] == ["given models: the batch is fixed to 2; 1 is left out"]
     macs = [model["macs"] for model in document["subjects"][0]["models"]]
     assert macs == [432, 2 * (8 * 16 + 16 * 3)]  # per sample, and of the batch that is fixed
     mlp, two = document["rows"]
@@ -114,6 +117,52 @@ def test_an_artefact_that_cannot_be_compiled_is_noted(call: Any, tmp_path: Path)
     (note,) = document["notes"]
     assert note.startswith(f"{out}: no artefact for x [1, 8], 1 thread: ")
     assert "LSTM" in note
+
+
+def test_a_graph_that_fixes_its_batch_inside(call: Any, tmp_path: Path) -> None:
+    text = """g (float[N, 8] x) => (float[N, 3] y) {
+        shape = Constant <value_ints = [1, 8]> ()
+        t = Reshape (x, shape)
+        y = MatMul (t, w)
+    }"""
+    path = write_model(tmp_path / "m.onnx", text, w=normal(1, 8, 3))
+    code, out, err = call("bench", str(path), *QUICK, "--batch", "8", "--json")
+    assert (code, err) == (0, "")
+    document = json.loads(out)
+    assert [r["batch"] for r in document["rows"]] == [1]
+    (note,) = document["notes"]
+    assert note.startswith(
+        "given models: batch 8 is left out: ONNX Runtime cannot run the model on inputs x [8, 8]: "
+    )
+    code, _, err = call("bench", str(path), "--batch", "8", "--threads", "1", "--quiet")
+    assert code == 3
+    assert err.startswith("error: ONNX Runtime cannot run the model on inputs x [8, 8]: ")
+
+
+def test_weights_that_are_constant_nodes_count(call: Any, tmp_path: Path) -> None:
+    text = """g (float[N, 2] x) => (float[N, 2] y) {
+        w = Constant <value = float[2, 2] {1., 2., 3., 4.}> ()
+        y = MatMul (x, w)
+    }"""
+    path = write_model(tmp_path / "m.onnx", text)
+    code, out, _ = call("bench", str(path), *QUICK, "--json")
+    assert code == 0
+    (model,) = json.loads(out)["subjects"][0]["models"]
+    assert (model["macs"], model["weight_bytes"]) == (4, 16)
+
+
+@pytest.mark.parametrize(
+    ("milliseconds", "text"),
+    [
+        (0.00097, "0.97 us"),
+        (0.0123, "12.3 us"),
+        (0.1234, "0.123 ms"),
+        (12.34, "12.3 ms"),
+        (1234.5, "1234 ms"),
+    ],
+)
+def test_times_have_three_digits(milliseconds: float, text: str) -> None:
+    assert format_time(milliseconds) == text
 
 
 @pytest.mark.parametrize(
@@ -141,7 +190,7 @@ def test_an_artefact_that_cannot_be_compiled_is_noted(call: Any, tmp_path: Path)
         (
             ("two.onnx", "mlp.onnx", "--min-speedup", "2", "--batch", "1", "--batch", "2"),
             2,
-            "--min-speedup is decided at batch 1, but given models takes batches of exactly 2",
+            "--min-speedup is decided at batch 1, but the batch of given models is fixed to 2",
         ),
         (
             ("mlp.onnx", "--data", "gone.npz"),

@@ -173,10 +173,10 @@ def test_a_model_for_one_batch_size(tmp_path: Path) -> None:
     notes: list[str] = []
     settings = BenchSettings((), batches=(1, 2))
     assert sizes_to_time(found, settings, notes) == (2,)
-    assert notes == ["given models takes batches of exactly 2; batch 1 is left out"]
+    assert notes == ["given models: the batch is fixed to 2; 1 is left out"]
     with pytest.raises(UsageError) as caught:
         sizes_to_time(found, BenchSettings(()), notes)
-    assert str(caught.value) == "given models takes batches of exactly 2; add --batch 2"
+    assert str(caught.value) == "given models: the batch is fixed to 2; add --batch 2"
     assert make_inputs(found, 2, None)["x"].shape == (2, 8)
 
 
