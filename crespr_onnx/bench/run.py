@@ -64,24 +64,8 @@ def bench(settings: BenchSettings, listener: Listener = silent, command: str = "
     timed: list[_Timed] = []
     with tempfile.TemporaryDirectory(prefix="crespr-onnx-") as scratch:
         for subject, record in zip(subjects, records, strict=True):
-            for batch in sizes[subject.name]:
-                inputs = make_inputs(subject, batch, settings.data)
-                try:
-                    works = _works(subject, record.models, inputs, batch)
-                except ModelError as error:  # some graphs that declare any batch fix one inside
-                    if batch == sizes[subject.name][0]:
-                        raise
-                    notes.append(f"{subject.name}: batch {batch} is left out: {error}")
-                    continue
-                for threads in settings.thread_counts:
-                    words = f"timing {subject.name}: batch {batch}, {_threads(threads)}"
-                    listener(Progress(words))
-                    engines = _engines(subject, inputs, threads, Path(scratch), notes)
-                    timings = time_engines(engines, inputs, threads, settings.repeats)
-                    timed += [
-                        _Timed(subject, engine, batch, threads, timing, works[engine.model])
-                        for engine, timing in zip(engines, timings, strict=True)
-                    ]
+            batches = sizes[subject.name]
+            timed += _time(subject, record, batches, settings, Path(scratch), notes, listener)
     listener(Progress("measuring the machine's peak"))
     peaks = find_peaks([Call(t.work, t.threads, t.timing.median_ms) for t in timed])
     rows = _rows(timed, peaks)
@@ -122,6 +106,37 @@ def _check_gate(subjects: Sequence[Subject], settings: BenchSettings) -> None:
                 f"--min-speedup is decided at batch 1, but the batch of {subject.name} is fixed "
                 f"to {only}"
             )
+
+
+def _time(
+    subject: Subject,
+    record: SubjectRecord,
+    batches: Sequence[int],
+    settings: BenchSettings,
+    scratch: Path,
+    notes: list[str],
+    listener: Listener,
+) -> list[_Timed]:
+    """All times of one subject; batches that its graphs turn out not to take are noted."""
+    timed: list[_Timed] = []
+    for batch in batches:
+        inputs = make_inputs(subject, batch, settings.data)
+        try:
+            works = _works(subject, record.models, inputs, batch)
+        except ModelError as error:  # some graphs that declare any batch fix one inside
+            if batch == batches[0]:
+                raise
+            notes.append(f"{subject.name}: batch {batch} is left out: {error}")
+            continue
+        for threads in settings.thread_counts:
+            listener(Progress(f"timing {subject.name}: batch {batch}, {_threads(threads)}"))
+            engines = _engines(subject, inputs, threads, scratch, notes)
+            timings = time_engines(engines, inputs, threads, settings.repeats)
+            timed += [
+                _Timed(subject, engine, batch, threads, timing, works[engine.model])
+                for engine, timing in zip(engines, timings, strict=True)
+            ]
+    return timed
 
 
 def _works(

@@ -22,8 +22,8 @@ class BenchSettings:
         batches: samples per call.
         threads: threads of the engines; 0 stands for all that this process may use.
         repeats: turns that every engine takes; medians and quartiles are over these.
-        min_speedup: least speed-up over the dense model in ONNX Runtime, at batch 1 on one thread,
-            of the best of what is compared with it; None asks for none.
+        min_speedup: least speed-up of every model, in its best engine, over the dense one in ONNX
+            Runtime, at batch 1 on one thread; None asks for none.
     """
 
     paths: tuple[Path, ...]

@@ -82,7 +82,7 @@ Examples:
     "--min-speedup",
     type=float,
     metavar="X",
-    help="Exit with 6 if the best of what is compared is not X times as fast as dense in ONNX "
+    help="Exit with 6 if a model, in its best engine, is not X times as fast as dense in ONNX "
     "Runtime, at batch 1 on one thread.",
 )
 @click.option("--plot", type=file_name, metavar="FILE.svg", help="Bars as .png, .svg or .pdf.")
