@@ -9,7 +9,7 @@ from dataclasses import replace
 from typing import Any
 
 from crespr_onnx.errors import UsageError
-from crespr_onnx.targets.system import AARCH64
+from crespr_onnx.targets.system import AARCH64, ARMV7
 from crespr_onnx.targets.target import Target
 
 __all__ = ["TARGETS", "Target", "find_target"]
@@ -32,6 +32,16 @@ TARGETS = {
             "neoverse-n1", "neoverse-v1",
         ),
         AARCH64,
+    ),
+    "armv7": Target(
+        "armv7",
+        "32-bit ARM boards with NEON, as a static library in plain C",
+        True,
+        {"kind": "llvm", "mtriple": "armv7l-linux-gnueabihf", "mcpu": "cortex-a7",
+         "mattr": ["+neon"], "mfloat-abi": "hard"},
+        _mcpu("cortex-a7", "cortex-a8", "cortex-a9", "cortex-a15", "cortex-a17"),
+        ARMV7,
+        "libmodel.a",
     ),
 }  # fmt: skip
 

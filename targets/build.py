@@ -38,14 +38,14 @@ def build_library(
     target: Target,
     threads: int,
 ) -> list[str]:
-    """Compile an ONNX model into ``model.so``, with what is needed to run it.
+    """Compile an ONNX model into a library, with what is needed to run it.
 
     Args:
         model_path: an ONNX file with its constants folded.
         folder: where to write; it exists.
         input_shapes: shape of every input whose shape is not fixed by the model.
         target: a target that compiles; without ``mcpu`` it is the CPU of this machine.
-        threads: number of threads that a run may use.
+        threads: number of threads that a run may use; plain C uses one.
 
     Returns:
         Names of the files written.
@@ -54,27 +54,44 @@ def build_library(
         CompileError: TVM cannot import or compile the model, or no linker was found.
     """
     module = import_onnx(model_path, input_shapes)
-    tvm_target = {"mcpu": codegen.llvm_get_system_cpu(), **target.tvm, "num-cores": threads}
+    threads = threads if target.library == run.LIBRARY else 1
+    options = {"mcpu": codegen.llvm_get_system_cpu(), **target.tvm, "num-cores": threads}
     signature = _signature(onnx.load(model_path, load_external_data=False), module)
-    executable = _compile(module, tvm_target, threads)
     manifest = {
         "schema": 1,
-        "library": run.LIBRARY,
+        "library": target.library,
         **signature,
         "name": target.name,
-        "target": tvm_target,
+        "target": options,
         "threads": threads,
         "versions": {name: version(name) for name in ("apache-tvm", "apache-tvm-ffi")},
     }
+    if target.library == run.LIBRARY:
+        copies = {"run.py": Path(run.__file__)}
+        if target.system is not None:
+            copies |= find_runtime(target.system)
+        executable = _compile(module, options, threads)
+        _write(folder, run.LIBRARY, lambda path: _export(executable, path, target.system))
+    else:
+        from crespr_onnx.targets.build_c import HEADER, build_archive
+
+        copies = {HEADER.name: HEADER}
+        plans = []
+        _write(
+            folder,
+            target.library,
+            lambda path: plans.append(
+                build_archive(
+                    path, module, options, target.system, signature["inputs"], signature["outputs"]
+                )
+            ),
+        )
+        manifest["memory_bytes"] = plans[0].memory
     text = json.dumps(manifest, indent=1) + "\n"
-    _write(folder, run.LIBRARY, lambda path: _export(executable, path, target.system))
     _write(folder, run.MANIFEST, lambda path: path.write_text(text, encoding="utf-8"))
-    copies = {"run.py": Path(run.__file__)}
-    if target.system is not None:
-        copies |= find_runtime(target.system)
     for name, source in copies.items():
         _write(folder, name, partial(shutil.copyfile, source))
-    return [run.LIBRARY, run.MANIFEST, *copies]
+    return [target.library, run.MANIFEST, *copies]
 
 
 def _compile(

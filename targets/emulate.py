@@ -24,7 +24,7 @@ RUNNERS = Path(__file__).with_name("runners")
 def run_emulated(
     folder: Path, manifest: Mapping[str, Any], system: System, inputs: Arrays, timeout: float
 ) -> dict[str, NDArray[Any]]:
-    """Outputs of an artefact by name, computed by the C++ runner under an emulator.
+    """Outputs of an artefact by name, computed by a runner under an emulator.
 
     Args:
         folder: the artefact.
@@ -38,15 +38,18 @@ def run_emulated(
     """
     with tempfile.TemporaryDirectory(prefix="crespr-onnx-") as name:
         scratch = Path(name)
-        runner = kept_runner(system)
-        if not runner.is_file():
-            runner = build_runner(scratch, system)
+        library = (folder / manifest["library"]).resolve()
+        if library.suffix == ".a":
+            command = [str(build_program(scratch, system, library))]
+        else:
+            kept = kept_runner(system)
+            runner = kept if kept.is_file() else build_runner(scratch, system)
+            command = [str(runner), str(library)]
         files = []
         for i, spec in enumerate(manifest["inputs"]):
             files.append(str(scratch / f"in{i}.npy"))
             np.save(files[-1], np.ascontiguousarray(inputs[spec["name"]]))
-        library = str((folder / manifest["library"]).resolve())
-        run_program([str(runner), library, *files, "-o", f"{name}/out"], system, timeout)
+        run_program([*command, *files, "-o", f"{name}/out"], system, timeout)
         return {
             spec["name"]: np.load(scratch / f"out{i}.npy")
             for i, spec in enumerate(manifest["outputs"])
@@ -85,13 +88,25 @@ def build_runner(folder: Path, system: System) -> Path:
     libraries = next(iter(runtime.values())).parent
     run_compiler(
         [
-            *compiler(system, cxx=True), "-std=c++17", "-O1",
+            *compiler(system, program=True, cxx=True), "-std=c++17", "-O1",
             *(f"-I{path}" for path in tvm_ffi_headers()), str(RUNNERS / "run.cc"), "-o",
             str(runner), f"-L{libraries}", "-Wl,--no-as-needed", "-ltvm_runtime", "-ltvm_ffi",
             f"-Wl,-rpath,{libraries}",
         ]
     )  # fmt: skip
     return runner
+
+
+def build_program(folder: Path, system: System, library: Path) -> Path:
+    """Build the C runner for a system, with a model linked in.
+
+    Raises:
+        CompileError: a compiler is missing, or it failed.
+    """
+    program = folder / "run"
+    command = [*compiler(system, program=True), "-O1", "-std=c11", str(RUNNERS / "run.c")]
+    run_compiler([*command, str(library), "-lm", "-o", str(program)])
+    return program
 
 
 def tvm_ffi_headers() -> Sequence[Path]:

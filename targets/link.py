@@ -23,8 +23,8 @@ def link_library(path: Path, objects: Sequence[str], system: System | None) -> N
     run_compiler([*compiler(system), "-shared", "-fPIC", *bare, "-o", str(path), *objects])
 
 
-def run_compiler(command: Sequence[str]) -> None:
-    """Run a compiler or linker.
+def run_compiler(command: Sequence[str], folder: Path | None = None) -> None:
+    """Run a compiler or linker, in a folder.
 
     Raises:
         CompileError: it failed or hung; its last line is quoted.
@@ -32,7 +32,7 @@ def run_compiler(command: Sequence[str]) -> None:
     try:
         done = subprocess.run(
             command, stdin=subprocess.DEVNULL, capture_output=True, text=True, errors="replace",
-            timeout=TIMEOUT_S,
+            timeout=TIMEOUT_S, cwd=folder,
         )  # fmt: skip
     except subprocess.TimeoutExpired as error:
         raise CompileError(f"{command[0]} did not end within {TIMEOUT_S:g} s") from error

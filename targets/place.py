@@ -41,7 +41,7 @@ def place_of(target: Target) -> Place:
             f"get it with crespr-onnx targets --fetch {name.partition(':')[0]}",
         )
     try:
-        compiler(system, cxx=bool(system.wheels))
+        compiler(system, program=True, cxx=bool(system.wheels))
     except CompileError as error:
         return Place("nowhere", f"the artefact for {name} has not run: {error}")
     return Place(

@@ -65,28 +65,34 @@ def emulator(system: System) -> Path | None:
     return next(map(Path, found), None)
 
 
-def compiler(system: System | None, *, cxx: bool = False) -> list[str]:
+def archiver(system: System | None) -> list[str]:
+    """The command ``ar`` for a system, of the same origin as its `compiler`."""
+    command = compiler(system)
+    if "ziglang" in command:
+        return [sys.executable, "-m", "ziglang", "ar"]
+    return ["ar"] if system is None or is_here(system) else [f"{system.triple}-ar"]
+
+
+def compiler(system: System | None, *, program: bool = False, cxx: bool = False) -> list[str]:
     """The command that compiles and links C, or C++, for a system.
 
     For another system ziglang is taken before a cross compiler: its version is pinned with ours.
-    Except for C++ programs: there it builds a C++ library first, which takes half a minute.
+    Except for whole programs: for them it builds a C library first, which takes half a minute.
 
     Raises:
         CompileError: none is found; the message says what to install.
     """
-    if is_here(system):
-        names = (
-            ("g++", "clang++", "c++") if cxx else ("gcc", "clang", "cc", "g++", "clang++", "c++")
-        )
+    if system is None or is_here(system):
+        either = ("g++", "clang++", "c++")
+        names = either if cxx else ("gcc", "clang", "cc", *either)
         commands = [[name] for name in names if shutil.which(name)]
         missing = "install g++ or clang"
     else:
-        assert system is not None
         zig = [sys.executable, "-m", "ziglang", "c++" if cxx else "cc", "-target", system.zig]
         cross = shutil.which(f"{system.triple}-{'g++' if cxx else 'gcc'}")
         commands = [zig] if find_spec("ziglang") else []
         if cross:
-            commands.insert(0 if cxx else len(commands), [cross])
+            commands.insert(0 if program else len(commands), [cross])
         missing = f"pip install ziglang, or apt-get install {system.packages.split()[0]}"
     if not commands:
         raise CompileError(

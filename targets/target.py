@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 from crespr_onnx.targets.system import System
 
@@ -18,6 +18,7 @@ class Target:
         tvm: the TVM target without what only the machine itself can tell, such as its CPU.
         cores: what may follow the name and a colon, and what each adds to `tvm`.
         system: what it runs on, or None for this machine.
+        library: what comes out: one that TVM's runtime loads, or one in plain C to link with.
     """
 
     name: str
@@ -26,3 +27,4 @@ class Target:
     tvm: Mapping[str, Any] = field(default_factory=dict)
     cores: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     system: System | None = None
+    library: Literal["model.so", "libmodel.a"] = "model.so"

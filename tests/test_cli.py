@@ -59,7 +59,9 @@ def test_targets(call: Any) -> None:
         "arm64  64-bit ARM boards with Linux, through TVM\n"
         "       arm64:CORE for one of generic, cortex-a53, cortex-a55, cortex-a72, cortex-a76, "
         "cortex-a78,\n"
-        "         neoverse-n1, neoverse-v1\n",
+        "         neoverse-n1, neoverse-v1\n"
+        "armv7  32-bit ARM boards with NEON, as a static library in plain C\n"
+        "       armv7:CORE for one of cortex-a7, cortex-a8, cortex-a9, cortex-a15, cortex-a17\n",
         "",
     )
 
@@ -71,6 +73,7 @@ def test_targets_as_json(call: Any) -> None:
         ("onnx", False),
         ("cpu", True),
         ("arm64", True),
+        ("armv7", True),
     ]
 
 

@@ -60,7 +60,7 @@ from command_line import COMPRESS_HELP
         ),
         (
             ["compress", "m.onnx", "--ratio", ".9", "--target", "cuda"],
-            "error: unknown target 'cuda'; known targets: arm64, cpu, onnx\n",
+            "error: unknown target 'cuda'; known targets: arm64, armv7, cpu, onnx\n",
         ),
         (
             ["compress", "m.onnx", "--ratio", ".9", "--image-mean", "0"],

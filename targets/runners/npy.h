@@ -79,8 +79,9 @@ done:
 static int npy_write(const char* path, const NpyArray* array) {
   char header[NPY_MAX_HEADER];
   const char order = array->itemsize == 1 ? '|' : '<';
-  int used = snprintf(header, sizeof header, "{'descr': '%c%c%d', 'fortran_order': False, 'shape': (",
-                      order, array->kind, array->itemsize);
+  int used = snprintf(header, sizeof header,
+                      "{'descr': '%c%c%d', 'fortran_order': False, 'shape': (", order, array->kind,
+                      array->itemsize);
   for (int i = 0; i < array->ndim; ++i)
     used += snprintf(header + used, sizeof header - (size_t)used, "%" PRId64 ",", array->shape[i]);
   used += snprintf(header + used, sizeof header - (size_t)used, "), }");
@@ -92,7 +93,8 @@ static int npy_write(const char* path, const NpyArray* array) {
   start[9] = (unsigned char)(used >> 8);
   FILE* file = fopen(path, "wb");
   if (!file) return -1;
-  int whole = fwrite(start, 1, 10, file) == 10 && fwrite(header, 1, (size_t)used, file) == (size_t)used &&
+  int whole = fwrite(start, 1, 10, file) == 10 &&
+              fwrite(header, 1, (size_t)used, file) == (size_t)used &&
               fwrite(array->data, 1, array->bytes, file) == array->bytes;
   return fclose(file) == 0 && whole ? 0 : -1;
 }

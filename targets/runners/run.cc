@@ -1,14 +1,16 @@
-// Runs a compiled model with nothing but TVM's runtime: no Python, no compiler.
-//
-//   run model.so IN0.npy IN1.npy ... [-o PREFIX] [-n TIMES]
-//
-// Inputs are in the order of artefact.json. Says what comes out; -o writes output i to
-// PREFIXi.npy, -n runs it that often and prints the median time. TVM_NUM_THREADS sets the threads.
-//
-// Build, where tvm_ffi's headers are those of the Python package apache-tvm-ffi:
-//   aarch64-linux-gnu-g++ -std=c++17 -O2 -I"$(python -c \
-//     'import tvm_ffi.libinfo as l; print(l.find_include_path(), l.find_dlpack_include_path(),
-//     sep=" -I")')" run.cc -o run -L. -Wl,--no-as-needed -ltvm_runtime -ltvm_ffi -Wl,-rpath,'$ORIGIN'
+/* Runs a compiled model with nothing but TVM's runtime: no Python, no compiler.
+ *
+ *   run model.so IN0.npy IN1.npy ... [-o PREFIX] [-n TIMES]
+ *
+ * Inputs are in the order of artefact.json. Says what comes out; -o writes output i to
+ * PREFIXi.npy, -n runs it that often and prints the median time. TVM_NUM_THREADS sets the threads.
+ *
+ * Build, in a folder with libtvm_runtime.so and libtvm_ffi.so, and with the headers of the Python
+ * package apache-tvm-ffi in HEADERS (python -c 'import tvm_ffi; print(tvm_ffi.__path__[0])', then
+ * /include):
+ *   aarch64-linux-gnu-g++ -std=c++17 -O2 -I$HEADERS run.cc -o run \
+ *     -L. -Wl,--no-as-needed -ltvm_runtime -ltvm_ffi -Wl,-rpath,'$ORIGIN'
+ */
 
 #include <tvm/ffi/container/array.h>
 #include <tvm/ffi/container/tensor.h>
@@ -30,7 +32,8 @@ namespace ffi = tvm::ffi;
 // Compiled code reads whole cache lines: inputs must be aligned to 64 bytes.
 struct AlignedMemory {
   void AllocData(DLTensor* tensor) {
-    if (posix_memalign(&tensor->data, 64, ffi::GetDataSize(*tensor) + 64) != 0) throw std::bad_alloc();
+    const size_t size = ffi::GetDataSize(*tensor) + 64;
+    if (posix_memalign(&tensor->data, 64, size) != 0) throw std::bad_alloc();
   }
   void FreeData(DLTensor* tensor) { free(tensor->data); }
 };
@@ -80,7 +83,8 @@ static void Describe(int64_t index, const ffi::Tensor& tensor) {
 static std::vector<ffi::Tensor> Outputs(const ffi::Any& result) {
   if (auto tensor = result.try_cast<ffi::Tensor>()) return {*tensor};
   std::vector<ffi::Tensor> tensors;
-  for (const ffi::Tensor& tensor : result.cast<ffi::Array<ffi::Tensor>>()) tensors.push_back(tensor);
+  const auto several = result.cast<ffi::Array<ffi::Tensor>>();
+  for (const ffi::Tensor& tensor : several) tensors.push_back(tensor);
   return tensors;
 }
 
@@ -90,13 +94,17 @@ static int Main(int argc, char** argv) {
   std::vector<ffi::Tensor> inputs;
   for (int i = 1; i < argc; ++i) {
     const std::string word = argv[i];
-    if ((word == "-o" || word == "-n") && i + 1 == argc) throw std::runtime_error(word + " needs a value");
+    if ((word == "-o" || word == "-n") && i + 1 == argc) {
+      throw std::runtime_error(word + " needs a value");
+    }
     if (word == "-o") prefix = argv[++i];
     else if (word == "-n") times = std::atoi(argv[++i]);
     else if (library.empty()) library = word;
     else inputs.push_back(ReadTensor(word));
   }
-  if (library.empty()) throw std::runtime_error("usage: run model.so IN0.npy ... [-o PREFIX] [-n TIMES]");
+  if (library.empty()) {
+    throw std::runtime_error("usage: run model.so IN0.npy ... [-o PREFIX] [-n TIMES]");
+  }
   // Names without a slash are looked for along the library path, not here.
   if (library.find('/') == std::string::npos) library = "./" + library;
 
@@ -120,8 +128,8 @@ static int Main(int argc, char** argv) {
   for (int i = 0; i < times; ++i) {
     const auto start = std::chrono::steady_clock::now();
     run.CallPacked(arguments.data(), static_cast<int32_t>(arguments.size()), &result);
-    const std::chrono::duration<double, std::milli> spent = std::chrono::steady_clock::now() - start;
-    milliseconds.push_back(spent.count());
+    const auto end = std::chrono::steady_clock::now();
+    milliseconds.push_back(std::chrono::duration<double, std::milli>(end - start).count());
   }
   if (times > 0) {
     std::sort(milliseconds.begin(), milliseconds.end());
