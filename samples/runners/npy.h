@@ -1,0 +1,1 @@
+../../targets/runners/npy.h

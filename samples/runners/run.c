@@ -1,0 +1,1 @@
+../../targets/runners/run.c
