@@ -20,9 +20,21 @@ from crespr_onnx.targets.schedule.tiles import Tile, choose_tile
 
 
 def legalize_conv2d(
-    machine: Machine, builder: relax.BlockBuilder, call: relax.Call
+    machine: Machine,
+    builder: relax.BlockBuilder,
+    call: relax.Call,
+    source: relax.Expr | None = None,
+    reads: np.ndarray | None = None,
 ) -> relax.Expr | None:
-    """Replace a conv2d with constant float32 weights by our kernel; None if it does not apply."""
+    """Replace a conv2d with constant float32 weights by our kernel; None if it does not apply.
+
+    Args:
+        machine: the CPU.
+        builder: of the function that calls it.
+        call: the conv2d.
+        source: if given, what its data is a choice of channels of.
+        reads: the channels, in order.
+    """
     attrs, (data, kernel) = call.attrs, call.args
     layouts = (attrs.data_layout, attrs.kernel_layout, attrs.out_layout)
     if not isinstance(kernel, tvm.ir.GenericConst) or layouts != ("NCHW", "OIHW", "NCHW"):
@@ -46,14 +58,20 @@ def legalize_conv2d(
     depth = int(np.prod(weight.shape[1:]))
     length = (rows.out - 1) * columns.pitch() + columns.out
     tile = choose_tile(machine, length, weight.shape[0] // groups, depth)
-    packed = relax.const(pack_weight(weight, groups, tile.rows))
+    constants = [relax.const(pack_weight(weight, groups, tile.rows))]
+    if reads is not None:
+        constants.append(relax.const(np.ascontiguousarray(reads, np.int32)))
 
-    def conv2d(x: te.Tensor, w: te.Tensor) -> te.Tensor:
-        return compute_conv2d(x, w, rows, columns, weight.shape[0], tile)
+    def conv2d(x: te.Tensor, w: te.Tensor, chosen: te.Tensor | None = None) -> te.Tensor:
+        return compute_conv2d(x, w, rows, columns, weight.shape[0], tile, chosen)
 
     fusable = {"op_pattern": mark.OUT_ELEMENTWISE_FUSABLE}
     return builder.call_te(
-        conv2d, data, packed, primfunc_name_hint="conv2d", primfunc_attrs=fusable
+        conv2d,
+        data if source is None else source,
+        *constants,
+        primfunc_name_hint="conv2d",
+        primfunc_attrs=fusable,
     )
 
 
@@ -68,9 +86,19 @@ def pack_weight(weight: np.ndarray, groups: int, rows: int) -> np.ndarray:
 
 
 def compute_conv2d(
-    x: te.Tensor, w: te.Tensor, rows: Axis, columns: Axis, out_channels: int, tile: Tile
+    x: te.Tensor,
+    w: te.Tensor,
+    rows: Axis,
+    columns: Axis,
+    out_channels: int,
+    tile: Tile,
+    reads: te.Tensor | None = None,
 ) -> te.Tensor:
-    """x [N, I, H, W], w as `pack_weight` makes it -> [N, O, H', W']."""
+    """x [N, I, H, W], w as `pack_weight` makes it -> [N, O, H', W'].
+
+    With `reads`, its channels stand for the channels of x at these positions: copying the image
+    into place then is what picks them.
+    """
     batch = int(x.shape[0])
     groups, tiles, per_group = (int(dim) for dim in w.shape[:3])
     per_group_out = out_channels // groups
@@ -80,8 +108,8 @@ def compute_conv2d(
 
     image = x
     needs_copy = length != rows.size * columns.size or (rows.kernel, columns.kernel) != (1, 1)
-    if needs_copy or (rows.stride, columns.stride) != (1, 1):
-        image = _place(x, rows, columns, height)
+    if needs_copy or (rows.stride, columns.stride) != (1, 1) or reads is not None:
+        image = _place(x, rows, columns, height, reads)
     ic = te.reduce_axis((0, per_group), name="ic")
     kh = te.reduce_axis((0, rows.kernel), name="kh")
     kw = te.reduce_axis((0, columns.kernel), name="kw")
@@ -114,15 +142,19 @@ def compute_conv2d(
     )
 
 
-def _place(x: te.Tensor, rows: Axis, columns: Axis, height: int) -> te.Tensor:
+def _place(
+    x: te.Tensor, rows: Axis, columns: Axis, height: int, reads: te.Tensor | None
+) -> te.Tensor:
     """x [N, I, H, W] -> [N, I, row phase, column phase, height, pitch], zero where padded."""
-    batch, channels = (int(dim) for dim in x.shape[:2])
+    batch = int(x.shape[0])
+    channels = int(x.shape[1] if reads is None else reads.shape[0])
     pitch = columns.pitch()
 
     def pad(n, c, r, q):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202
         h, v = r - rows.before, q - columns.before
         inside = tirx.all(h >= 0, h < rows.size, v >= 0, v < columns.size)
-        return tirx.if_then_else(inside, x[n, c, h, v], tirx.const(0, x.dtype))
+        channel = c if reads is None else reads[c]
+        return tirx.if_then_else(inside, x[n, channel, h, v], tirx.const(0, x.dtype))
 
     shape = (batch, channels, height * rows.stride, pitch * columns.stride)
     # With one phase it is read once, and is inlined.

@@ -27,18 +27,41 @@ def legalize_matmul(
         return None
     if weight.ndim > 2 and list(weight.shape[:-2]) != lead:
         return None
-    batches = int(np.prod(weight.shape[:-2]))
-    depth, columns = weight.shape[-2:]
-    rows = int(np.prod(out_shape[:-1])) // batches
-    tile = choose_tile(machine, columns, rows, depth, max_rows=8)
-    packed = relax.const(pack_weight(weight.reshape(batches, depth, columns), tile.span))
+    blocks = weight.reshape(-1, *weight.shape[-2:])
+    return emit_matmul(machine, builder, data, blocks, out_shape)
 
-    def matmul(x: te.Tensor, w: te.Tensor) -> te.Tensor:
-        return compute_matmul(x, w, rows, out_shape, tile)
+
+def emit_matmul(
+    machine: Machine,
+    builder: relax.BlockBuilder,
+    data: relax.Expr,
+    weight: np.ndarray,
+    out_shape: list[int],
+    reads: np.ndarray | None = None,
+) -> relax.Expr:
+    """A call of our kernel.
+
+    Args:
+        machine: the CPU.
+        builder: of the function that calls it.
+        data: [..., M, K], or [..., M, n] if each product reads a choice of the n.
+        weight: [B, K, N].
+        out_shape: [..., M, N] with B among the leading axes, or [M, B N].
+        reads: positions in data that each product reads, [B, K].
+    """
+    batches, depth, columns = weight.shape
+    rows = int(np.prod(out_shape)) // (batches * columns)
+    tile = choose_tile(machine, columns, rows, depth, max_rows=8)
+    constants = [relax.const(pack_weight(weight, tile.span))]
+    if reads is not None:
+        constants.append(relax.const(np.ascontiguousarray(reads, np.int32)))
+
+    def matmul(x: te.Tensor, w: te.Tensor, chosen: te.Tensor | None = None) -> te.Tensor:
+        return compute_matmul(x, w, columns, out_shape, tile, chosen)
 
     fusable = {"op_pattern": mark.OUT_ELEMENTWISE_FUSABLE}
     return builder.call_te(
-        matmul, data, packed, primfunc_name_hint="matmul", primfunc_attrs=fusable
+        matmul, data, *constants, primfunc_name_hint="matmul", primfunc_attrs=fusable
     )
 
 
@@ -53,16 +76,26 @@ def pack_weight(weight: np.ndarray, span: int) -> np.ndarray:
 
 
 def compute_matmul(
-    x: te.Tensor, w: te.Tensor, rows: int, out_shape: list[int], tile: Tile
+    x: te.Tensor,
+    w: te.Tensor,
+    columns: int,
+    out_shape: list[int],
+    tile: Tile,
+    reads: te.Tensor | None = None,
 ) -> te.Tensor:
-    """x [..., M, K], w as `pack_weight` makes it -> [..., M, N]."""
+    """The products of blocks of w, as `pack_weight` makes it, with x; see `emit_matmul`."""
     batches, tiles, depth = (int(dim) for dim in w.shape[:3])
+    rows = int(np.prod(out_shape)) // (batches * columns)
+    lead = [int(dim) for dim in x.shape[:-1]]
     k = te.reduce_axis((0, depth), name="k")
 
     def multiply(b, m, n):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202
         # Rows that only fill up the last tile repeat the last row.
-        row = b * rows + (tirx.min(m, rows - 1) if rows % tile.rows else m)
-        value = x[*_unflatten(row, [int(dim) for dim in x.shape[:-1]]), k]
+        row = tirx.min(m, rows - 1) if rows % tile.rows else m
+        if reads is None:
+            value = x[*_unflatten(b * rows + row, lead), k]
+        else:
+            value = x[*_unflatten(row, lead), reads[b, k]]
         return te.sum(value * w[b, n // tile.span, k, n % tile.span], axis=k)
 
     flat = te.compute(
@@ -82,7 +115,9 @@ def compute_matmul(
         row = tirx.const(0, "int64") if len(index) == 1 else index[0]
         for size, i in zip(out_shape[1:-1], index[1:-1], strict=True):
             row = row * size + i
-        return flat[row // rows, row % rows, index[-1]]
+        if out_shape[-1] == columns:
+            return flat[row // rows, row % rows, index[-1]]
+        return flat[index[-1] // columns, row, index[-1] % columns]
 
     return te.compute(tuple(out_shape), gather, name="matmul")
 

@@ -21,6 +21,7 @@ from crespr_onnx.targets.schedule.machine import Machine, machine_of
 from crespr_onnx.targets.schedule.matmul import legalize_matmul
 from crespr_onnx.targets.schedule.matmul_rule import schedule_matmul
 from crespr_onnx.targets.schedule.reduction import schedule_reduction
+from crespr_onnx.targets.schedule.selected import read_selected
 
 log = logging.getLogger(__name__)
 
@@ -36,12 +37,17 @@ def schedule_module(module: tvm.IRModule, target: tvm.target.Target, threads: in
     """Lower, fuse and schedule a module; what is left for `tvm.compile` is code generation."""
     machine = machine_of(target, threads)
     with target:
-        lowered = tvm.transform.Sequential(
+        plain = tvm.transform.Sequential(
             [
                 relax.backend.DispatchSampling(),
                 relax.backend.DispatchSortScan(),
                 relax.transform.DecomposeOpsForInference(),
                 relax.transform.CanonicalizeBindings(),
+                relax.transform.FoldConstant(),
+            ]
+        )(module)
+        lowered = tvm.transform.Sequential(
+            [
                 # First everything else, so that weights that are computed become constants.
                 relax.transform.LegalizeOps(skip_ops=list(LEGALIZE)),
                 relax.transform.FoldConstant(),
@@ -55,7 +61,7 @@ def schedule_module(module: tvm.IRModule, target: tvm.target.Target, threads: in
                 relax.transform.RewriteDataflowReshape(),
                 relax.transform.DeadCodeElimination(),
             ]
-        )(module)
+        )(read_selected(plain, machine))
     for variable, function in lowered.functions_items():
         if isinstance(function, tvm.tirx.PrimFunc):
             lowered[variable] = schedule_function(function, machine)
