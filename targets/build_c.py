@@ -14,6 +14,7 @@ import tvm
 
 from crespr_onnx.errors import CompileError
 from crespr_onnx.targets.brief import brief
+from crespr_onnx.targets.fuse_multiply_add import fuse_multiply_adds
 from crespr_onnx.targets.link import run_compiler
 from crespr_onnx.targets.plan import Plan
 from crespr_onnx.targets.plan_c import CONSTANTS, Specs, plan_to_c
@@ -36,6 +37,19 @@ PROVIDED = {
 MAX_TENSORS = 2**15 - 1
 
 
+def kernels_of(module: tvm.IRModule, target: tvm.target.Target) -> tuple[Plan, Any]:
+    """The plan of an imported model, and the LLVM module of the kernels that it calls."""
+    with target:
+        calls = lower_to_calls(schedule_module(module, target, 1))
+    kernels = {
+        variable: function
+        for variable, function in calls.functions_items()
+        if isinstance(function, tvm.tirx.PrimFunc)
+    }
+    library = tvm.tirx.build(tvm.IRModule(kernels), target=target)
+    return plan_of(calls), fuse_multiply_adds(library, target)
+
+
 def compile_to_objects(module: tvm.IRModule, options: Mapping[str, Any], path: Path) -> Plan:
     """Write the object file of a model's kernels, and return the plan that calls them.
 
@@ -43,16 +57,7 @@ def compile_to_objects(module: tvm.IRModule, options: Mapping[str, Any], path: P
         CompileError: TVM cannot compile it, or it needs TVM's runtime.
     """
     try:
-        target = tvm.target.Target(options)
-        with target:
-            calls = lower_to_calls(schedule_module(module, target, 1))
-        plan = plan_of(calls)
-        kernels = {
-            variable: function
-            for variable, function in calls.functions_items()
-            if isinstance(function, tvm.tirx.PrimFunc)
-        }
-        library = tvm.tirx.build(tvm.IRModule(kernels), target=target)
+        plan, library = kernels_of(module, tvm.target.Target(options))
         needed = set(re.findall(r"@(_*TVM\w+)", library.inspect_source("ll"))) - PROVIDED
         library.write_to_file(str(path))
     except CompileError:

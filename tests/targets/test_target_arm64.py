@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
+from arm_assembly import arm64_assembly_of_a_convolution, instructions, loops_of
 from board_models import NETS, answers, check_close, random_sample, require_emulation, write_net
 
 from crespr_onnx import pipeline
@@ -84,8 +85,7 @@ def test_wrong_inputs_are_told_before_the_emulator_starts(tmp_path):
 
 
 def test_hot_loop_of_a_convolution_is_made_of_vector_multiply_adds():
-    tvm = pytest.importorskip("tvm")
-    lines = assembly_of_a_convolution(tvm).splitlines()
+    lines = arm64_assembly_of_a_convolution().splitlines()
     loops = [instructions(lines[start:end]) for start, end in loops_of(lines)]
     hot = max(loops, key=lambda loop: (loop.count("fmla"), -len(loop)))
     assert hot.count("fmla") >= 72, "32 channels by 3 x 3 taps: 8 vectors or more at each"
@@ -93,37 +93,3 @@ def test_hot_loop_of_a_convolution_is_made_of_vector_multiply_adds():
     vectors = [line for line in lines if re.match(r"\s+fmla\s", line)]
     assert all(re.match(r"\s+fmla\s+v\d+\.4s,", line) for line in vectors)
     assert not any(re.match(r"\s+fmadd\s", line) for line in lines), "a scalar multiply-add"
-
-
-def assembly_of_a_convolution(tvm) -> str:
-    from crespr_onnx.targets.schedule.pipeline import schedule_module
-
-    rng = np.random.default_rng(0)
-    weight = tvm.relax.const(rng.normal(size=(32, 32, 3, 3)).astype(np.float32))
-    builder = tvm.relax.BlockBuilder()
-    x = tvm.relax.Var("x", tvm.relax.TensorType((1, 32, 16, 16), "float32"))
-    with builder.function("main", [x]):
-        with builder.dataflow():
-            y = builder.emit_output(tvm.relax.op.nn.conv2d(x, weight, padding=1))
-        builder.emit_func_output(y)
-    options = {**find_target("arm64:cortex-a72").tvm, "num-cores": 1}
-    target = tvm.target.Target(options)
-    compiled = tvm.compile(schedule_module(builder.get(), target, 1), target=target)
-    (llvm,) = compiled.mod.imports
-    return llvm.inspect_source("asm")
-
-
-def loops_of(lines: list[str]) -> list[tuple[int, int]]:
-    """First and last line of each loop: a branch back to a label."""
-    labels: dict[str, int] = {}
-    loops = []
-    for number, line in enumerate(lines):
-        if label := re.match(r"(\.L\w+):", line):
-            labels[label[1]] = number
-        elif (jump := re.match(r"\s+(?:b|cb|tb)\S*\s.*?(\.L\w+)", line)) and jump[1] in labels:
-            loops.append((labels[jump[1]], number))
-    return loops
-
-
-def instructions(lines: list[str]) -> list[str]:
-    return [found[1] for line in lines if (found := re.match(r"\s+([a-z][a-z0-9.]*)\s", line))]

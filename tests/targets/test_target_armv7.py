@@ -1,12 +1,14 @@
 """32-bit ARM, plain C without TVM: computes what ONNX Runtime computes, emulated."""
 
 import json
+import re
 import subprocess
 from pathlib import Path
 
 import numpy as np
 import onnx
 import pytest
+from arm_assembly import armv7_assembly_of_a_convolution, instructions, loops_of
 from board_models import NETS, answers, check_close, random_sample, require_emulation, write_net
 
 from crespr_onnx import pipeline
@@ -118,3 +120,18 @@ def test_operator_that_needs_the_runtime_of_tvm_is_refused(tmp_path):
     with pytest.raises(CompileError, match=r"calls TVM\w+, which is in TVM's runtime"):
         compile_model(tmp_path / "top.onnx", tmp_path / "out", find_target("armv7"))
     assert not any((tmp_path / "out").iterdir())
+
+
+def test_multiply_adds_are_fused_where_the_core_can():
+    fused = armv7_assembly_of_a_convolution("cortex-a7").splitlines()
+    loops = [instructions(fused[start:end]) for start, end in loops_of(fused)]
+    hot = max(loops, key=lambda loop: (loop.count("vfma.f32"), -len(loop)))
+    assert hot.count("vfma.f32") >= 36, "9 taps by 4 vectors or more"
+    assert "vmul.f32" not in hot
+    assert any(re.match(r"\s+vfma\.f32\s+q", line) for line in fused)
+
+
+def test_multiply_adds_are_no_calls_where_the_core_cannot_fuse():
+    plain = instructions(armv7_assembly_of_a_convolution("cortex-a9").splitlines())
+    assert "vfma.f32" not in plain
+    assert plain.count("vmul.f32") >= 36
