@@ -1,4 +1,4 @@
-"""TVM's runtime for boards: the two libraries that a compiled model needs there.
+"""TVM's runtime for boards: the libraries that a compiled model needs there.
 
 They come out of the wheels that TVM publishes for the board's system, and are kept in the user's
 cache, so that `compress` needs no network: ``crespr-onnx targets --fetch arm64`` gets them once.
@@ -19,8 +19,12 @@ from crespr_onnx.targets.system import System
 
 LIBRARIES = {
     "libtvm_runtime.so": ("apache-tvm", "tvm/lib/libtvm_runtime.so"),
+    "libtvm_runtime_extra.so": ("apache-tvm", "tvm/lib/libtvm_runtime_extra.so"),
     "libtvm_ffi.so": ("apache-tvm-ffi", "tvm_ffi/lib/libtvm_ffi.so"),
 }
+EXTRA = "libtvm_runtime_extra.so"
+"""What models need that sort."""
+
 TIMEOUT_S = 900.0
 
 
@@ -28,7 +32,7 @@ def runtime_folder(system: System) -> Path:
     """Where the libraries of a system are kept, one folder for each version of TVM."""
     # As in the XDG base directory specification.
     cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    versions = "-".join(version(package) for package, _ in LIBRARIES.values())
+    versions = "-".join(map(version, ("apache-tvm", "apache-tvm-ffi")))
     return cache / "crespr-onnx" / f"tvm-{versions}-{system.machine}"
 
 
@@ -39,8 +43,15 @@ def find_runtime(system: System) -> Mapping[str, Path]:
     return paths if all(path.is_file() for path in paths.values()) else {}
 
 
+def needed_runtime(system: System, library: Path) -> Mapping[str, Path]:
+    """Those of the libraries of a system that a compiled model needs; empty if not fetched."""
+    # Kernels find what sorts by its name, which is in their data.
+    sorts = b"tvm.contrib." in library.read_bytes()
+    return {name: path for name, path in find_runtime(system).items() if sorts or name != EXTRA}
+
+
 def fetch_runtime(system: System) -> Mapping[str, Path]:
-    """Download the libraries of a system (100 MB, of which 5 are kept), unless they are there.
+    """Download the libraries of a system (100 MB, of which 6 are kept), unless they are there.
 
     Raises:
         CompileError: TVM publishes none for the system, or the download failed.
@@ -66,7 +77,8 @@ def fetch_runtime(system: System) -> Mapping[str, Path]:
 
 
 def _download(system: System, folder: Path) -> None:
-    wanted = [f"{package}=={version(package)}" for package, _ in LIBRARIES.values()]
+    packages = dict.fromkeys(package for package, _ in LIBRARIES.values())
+    wanted = [f"{package}=={version(package)}" for package in packages]
     command = [
         sys.executable, "-m", "pip", "download", "--quiet", "--disable-pip-version-check",
         "--no-input", "--no-deps", "--only-binary=:all:", "--platform", system.wheels,

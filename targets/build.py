@@ -20,7 +20,7 @@ from tvm.target import codegen
 
 from crespr_onnx.errors import CompileError
 from crespr_onnx.targets import run
-from crespr_onnx.targets.board_runtime import find_runtime
+from crespr_onnx.targets.board_runtime import needed_runtime
 from crespr_onnx.targets.brief import brief
 from crespr_onnx.targets.link import link_library
 from crespr_onnx.targets.schedule.pipeline import schedule_module
@@ -67,11 +67,11 @@ def build_library(
         "versions": {name: version(name) for name in ("apache-tvm", "apache-tvm-ffi")},
     }
     if target.library == run.LIBRARY:
-        copies = {"run.py": Path(run.__file__)}
-        if target.system is not None:
-            copies |= find_runtime(target.system)
         executable = _compile(module, options, threads)
         _write(folder, run.LIBRARY, lambda path: _export(executable, path, target.system))
+        copies = {"run.py": Path(run.__file__)}
+        if target.system is not None:
+            copies |= needed_runtime(target.system, folder / run.LIBRARY)
     else:
         from crespr_onnx.targets.build_c import HEADER, build_archive
 

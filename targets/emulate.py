@@ -91,7 +91,7 @@ def build_runner(folder: Path, system: System) -> Path:
             *compiler(system, program=True, cxx=True), "-std=c++17", "-O1",
             *(f"-I{path}" for path in tvm_ffi_headers()), str(RUNNERS / "run.cc"), "-o",
             str(runner), f"-L{libraries}", "-Wl,--no-as-needed", "-ltvm_runtime", "-ltvm_ffi",
-            f"-Wl,-rpath,{libraries}",
+            "-ldl", f"-Wl,-rpath,{libraries}",
         ]
     )  # fmt: skip
     return runner

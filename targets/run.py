@@ -1,15 +1,19 @@
-"""Run a compiled model: needs this file, its neighbours model.so and artefact.json, and TVM.
+"""Run a compiled model: needs this file, its neighbours, numpy, and the package apache-tvm-ffi.
 
     from run import load_artefact
     model = load_artefact("folder")
     outputs = model({"input": array})
 
-Depends on numpy and apache-tvm alone (TVM_USE_RUNTIME_LIB=1 makes do with TVM's runtime library).
+TVM's runtime is libtvm_runtime.so, which lies beside the model if it is for a board; else that of
+the package apache-tvm is taken. Versions must be those in artefact.json.
 """
 
+import ctypes
 import json
 import os
 from collections.abc import Mapping
+from contextlib import suppress
+from importlib.metadata import PackageNotFoundError, distribution
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +22,10 @@ from numpy.typing import NDArray
 
 LIBRARY = "model.so"
 MANIFEST = "artefact.json"
+RUNTIME = ("libtvm_runtime.so", "libtvm_runtime_extra.so")
+"""The second one sorts; few models need it, and it lies beside those."""
+ALIGNMENT = 64
+"""Compiled code reads whole cache lines: it crashes on arrays that are not aligned to them."""
 
 
 class CompiledModel:
@@ -32,17 +40,21 @@ class CompiledModel:
         manifest = json.loads((Path(folder) / MANIFEST).read_text(encoding="utf-8"))
         # TVM reads this once, when its thread pool starts.
         os.environ.setdefault("TVM_NUM_THREADS", str(manifest["threads"]))
-        # TVM is slow to import, and loading a manifest should not wait for it.
-        import tvm
-        from tvm.runtime.vm import VirtualMachine
+        # Slow to import, and loading a manifest should not wait for it.
+        import tvm_ffi
 
         self.inputs: list[dict[str, Any]] = manifest["inputs"]
         self.outputs: list[dict[str, Any]] = manifest["outputs"]
-        library = tvm.runtime.load_module(str(Path(folder) / manifest["library"]))
-        self._main = VirtualMachine(library, tvm.cpu())["main"]
-        # Compiled code reads whole cache lines: it crashes on arrays that are not aligned to 64
-        # bytes, as numpy's seldom are, so inputs are copied into memory that TVM allocated.
-        self._buffers = [tvm.runtime.empty(i["shape"], i["dtype"]) for i in self.inputs]
+        _load_runtime(Path(folder))
+        library = tvm_ffi.load_module(str(Path(folder).resolve() / manifest["library"]))
+        machine = library["vm_load_executable"]()
+        cpu, device, pooled = 1, 0, 2  # an allocator that keeps memory from run to run
+        machine["vm_initialization"](cpu, device, pooled)
+        self._main = machine["main"]
+        self._arrays = [_aligned(spec["shape"], spec["dtype"]) for spec in self.inputs]
+        self._arguments = [
+            tvm_ffi.from_dlpack(array, require_alignment=ALIGNMENT) for array in self._arrays
+        ]
 
     def set_inputs(self, inputs: Mapping[str, NDArray[Any]]) -> None:
         """Copy arrays into place, one for each input.
@@ -51,13 +63,13 @@ class CompiledModel:
             ValueError: a name, shape or dtype is not the model's.
         """
         check_inputs(self.inputs, inputs)
-        for spec, buffer in zip(self.inputs, self._buffers, strict=True):
-            buffer.copyfrom(np.ascontiguousarray(inputs[spec["name"]]))
+        for spec, array in zip(self.inputs, self._arrays, strict=True):
+            array[...] = inputs[spec["name"]]
 
     def compute(self) -> list[Any]:
         """Run on the inputs that are in place; the results stay in TVM's memory."""
-        result = self._main(*self._buffers)
-        return [result] if hasattr(result, "numpy") else list(result)
+        result = self._main(*self._arguments)
+        return [result] if hasattr(result, "__dlpack__") else list(result)
 
     def __call__(self, inputs: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
         """Outputs by name for a batch of inputs by name.
@@ -67,14 +79,41 @@ class CompiledModel:
         """
         self.set_inputs(inputs)
         results = self.compute()
+        # Copies: the next run may write to the same memory.
         return {
-            spec["name"]: result.numpy() for spec, result in zip(self.outputs, results, strict=True)
+            spec["name"]: np.from_dlpack(result).copy()
+            for spec, result in zip(self.outputs, results, strict=True)
         }
 
 
 def load_artefact(folder: str | os.PathLike[str]) -> CompiledModel:
     """The compiled model in a folder, ready to be called with a dict of arrays."""
     return CompiledModel(folder)
+
+
+def _load_runtime(folder: Path) -> None:
+    """Make TVM's runtime known to the process; loading it again does nothing.
+
+    Raises:
+        FileNotFoundError: it is neither in the folder nor in a package.
+    """
+    places = [folder.resolve()]
+    with suppress(PackageNotFoundError):
+        places.append(Path(str(distribution("apache-tvm").locate_file("tvm/lib"))))
+    for name in RUNTIME:
+        found = [place / name for place in places if (place / name).is_file()]
+        if found:
+            ctypes.CDLL(str(found[0]), ctypes.RTLD_GLOBAL)
+        elif name == RUNTIME[0]:
+            raise FileNotFoundError(f"no {name} in {folder}, nor the Python package apache-tvm")
+
+
+def _aligned(shape: list[int], dtype: str) -> NDArray[Any]:
+    """An array of zeros at a multiple of `ALIGNMENT` bytes."""
+    size = int(np.prod(shape)) * np.dtype(dtype).itemsize
+    memory = np.zeros(size + ALIGNMENT, np.uint8)
+    start = -memory.ctypes.data % ALIGNMENT
+    return memory[start : start + size].view(dtype).reshape(shape)
 
 
 def check_inputs(specs: list[dict[str, Any]], inputs: Mapping[str, NDArray[Any]]) -> None:

@@ -9,9 +9,10 @@
  * package apache-tvm-ffi in HEADERS (python -c 'import tvm_ffi; print(tvm_ffi.__path__[0])', then
  * /include):
  *   aarch64-linux-gnu-g++ -std=c++17 -O2 -I$HEADERS run.cc -o run \
- *     -L. -Wl,--no-as-needed -ltvm_runtime -ltvm_ffi -Wl,-rpath,'$ORIGIN'
+ *     -L. -Wl,--no-as-needed -ltvm_runtime -ltvm_ffi -ldl -Wl,-rpath,'$ORIGIN'
  */
 
+#include <dlfcn.h>
 #include <tvm/ffi/container/array.h>
 #include <tvm/ffi/container/tensor.h>
 #include <tvm/ffi/extra/module.h>
@@ -108,6 +109,8 @@ static int Main(int argc, char** argv) {
   // Names without a slash are looked for along the library path, not here.
   if (library.find('/') == std::string::npos) library = "./" + library;
 
+  // Models that sort have this beside them; the others need none.
+  dlopen("libtvm_runtime_extra.so", RTLD_NOW | RTLD_GLOBAL);
   ffi::Module module = ffi::Module::LoadFromFile(library);
   ffi::Module machine =
       module->GetFunction("vm_load_executable").value()().cast<ffi::Module>();

@@ -77,6 +77,18 @@ def test_library_is_for_the_board_and_needs_no_compiler_there(tmp_path):
     assert manifest["target"]["mtriple"] == "aarch64-linux-gnu"
 
 
+def test_model_that_sorts_gets_the_library_that_sorts(tmp_path):
+    require_emulation("arm64")
+    text = """<ir_version: 8, opset_import: ["" : 17]>
+        g (float[4, 9] x) => (float[4, 3] values, int64[4, 3] indices)
+        <int64[1] k = {3}> { values, indices = TopK (x, k) }"""
+    onnx.save(onnx.parser.parse_model(text), tmp_path / "top.onnx")
+    artefact = compile_model(tmp_path / "top.onnx", tmp_path / "out", find_target("arm64"))
+    assert set(artefact.files) == {*BOARD, "libtvm_runtime_extra.so"}
+    sample = random_sample(tmp_path / "top.onnx", 0)
+    check_close(run_artefact(tmp_path / "out", sample), answers(tmp_path / "top.onnx", sample))
+
+
 def test_wrong_inputs_are_told_before_the_emulator_starts(tmp_path):
     compile_model(write_net("mlp", tmp_path), tmp_path, find_target("arm64"), {"x": (1, 40)})
     message = r"input 'x' is float32\[2, 40\].*compiled for float32\[1, 40\]"

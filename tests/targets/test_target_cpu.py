@@ -1,8 +1,10 @@
 """Compiling for this machine: the artefact computes what ONNX Runtime computes."""
 
 import json
+import shutil
 import subprocess
 import sys
+from importlib.metadata import distribution
 from pathlib import Path
 
 import numpy as np
@@ -106,7 +108,7 @@ def test_folder_runs_without_this_package(tmp_path, compiled):
     inputs = inputs_for(path, (1, 4, 6, 6))
     np.save(tmp_path / "x.npy", inputs["x"])
     code = (
-        "import sys; sys.modules['torch'] = sys.modules['crespr_onnx'] = None\n"
+        "import sys; sys.modules |= dict.fromkeys(('torch', 'crespr_onnx', 'tvm'))\n"
         "import numpy as np\n"
         "from run import load_artefact\n"
         "x, y = sys.argv[1:]\n"
@@ -193,3 +195,29 @@ def test_target_that_does_not_compile(tmp_path):
 def test_wrong_inputs_are_told(compiled, inputs, message):
     with pytest.raises(CompileError, match=message):
         run_artefact(compiled[1].folder, inputs)
+
+
+def test_runtime_beside_the_model_is_taken(tmp_path, compiled):
+    path, artefact = compiled
+    inputs = inputs_for(path, (1, 4, 6, 6))
+    np.save(tmp_path / "x.npy", inputs["x"])
+    for name in artefact.files:
+        shutil.copy(artefact.folder / name, tmp_path / name)
+    runtime = distribution("apache-tvm").locate_file("tvm/lib/libtvm_runtime.so")
+    shutil.copy(str(runtime), tmp_path / "libtvm_runtime.so")
+    # As on a board, where only apache-tvm-ffi is installed.
+    code = (
+        "import sys; sys.modules |= dict.fromkeys(('torch', 'crespr_onnx', 'tvm'))\n"
+        "import numpy as np, run\n"
+        "def nowhere(name): raise run.PackageNotFoundError(name)\n"
+        "run.distribution = nowhere\n"
+        "np.save('y.npy', run.load_artefact('.')({'x': np.load('x.npy')})['logits'])"
+    )
+    subprocess.run([sys.executable, "-c", code], cwd=tmp_path, check=True, timeout=60)
+    reference = expected(path, inputs)["logits"]
+    np.testing.assert_allclose(np.load(tmp_path / "y.npy"), reference, rtol=1e-4, atol=1e-5)
+    (tmp_path / "libtvm_runtime.so").unlink()
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, timeout=60
+    )
+    assert "FileNotFoundError: no libtvm_runtime.so in ., nor the Python package" in done.stderr
