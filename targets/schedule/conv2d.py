@@ -96,8 +96,9 @@ def compute_conv2d(
 ) -> te.Tensor:
     """x [N, I, H, W], w as `pack_weight` makes it -> [N, O, H', W'].
 
-    With `reads`, its channels stand for the channels of x at these positions: copying the image
-    into place then is what picks them.
+    With `reads`, the channels that are convolved are those of x at these positions: picked while
+    the image is copied into place, or, where that would copy some of them several times or nothing
+    has to be copied, by the kernel itself.
     """
     batch = int(x.shape[0])
     groups, tiles, per_group = (int(dim) for dim in w.shape[:3])
@@ -108,8 +109,12 @@ def compute_conv2d(
 
     image = x
     needs_copy = length != rows.size * columns.size or (rows.kernel, columns.kernel) != (1, 1)
-    if needs_copy or (rows.stride, columns.stride) != (1, 1) or reads is not None:
-        image = _place(x, rows, columns, height, reads)
+    needs_copy = needs_copy or (rows.stride, columns.stride) != (1, 1)
+    copied = reads
+    if reads is not None and (not needs_copy or int(reads.shape[0]) > int(x.shape[1])):
+        copied = None
+    if needs_copy:
+        image = _place(x, rows, columns, height, copied)
     ic = te.reduce_axis((0, per_group), name="ic")
     kh = te.reduce_axis((0, rows.kernel), name="kh")
     kw = te.reduce_axis((0, columns.kernel), name="kw")
@@ -119,7 +124,10 @@ def compute_conv2d(
         at = i + tap_h // rows.stride * pitch + tap_w // columns.stride
         phase = tap_h % rows.stride, tap_w % columns.stride
         index = (*(phase if image is not x else ()), at // pitch, at % pitch)
-        value = image[n, g * per_group + ic, *index]
+        channel = g * per_group + ic
+        if reads is not None and copied is None:
+            channel = reads[channel]
+        value = image[n, channel, *index]
         return te.sum(w[g, o // tile.rows, ic, kh, kw, o % tile.rows] * value, axis=[ic, kh, kw])
 
     work = batch * out_channels * length * per_group * rows.kernel * columns.kernel
