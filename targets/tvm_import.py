@@ -61,8 +61,9 @@ def static_shapes(
 
 
 def _static_shape(value: onnx.ValueInfoProto, given: tuple[int, ...] | None) -> tuple[int, ...]:
+    # Paddle writes -1 for a size that is open.
     declared = [
-        dim.dim_value if dim.HasField("dim_value") else dim.dim_param or "?"
+        dim.dim_value if dim.HasField("dim_value") and dim.dim_value >= 0 else dim.dim_param or "?"
         for dim in value.type.tensor_type.shape.dim
     ]
     if given is None:

@@ -141,6 +141,19 @@ def test_open_input_shape_is_asked_for(tmp_path):
     assert not any((tmp_path / "out").iterdir())
 
 
+def test_negative_size_is_an_open_one(tmp_path):
+    path = save(tmp_path, "g (float[N, 3] x) => (float[N, 3] y) { y = Relu (x) }")
+    model = onnx.load(path)
+    for value in (*model.graph.input, *model.graph.output):
+        value.type.tensor_type.shape.dim[0].dim_value = -1
+    onnx.save(model, path)
+    artefact = compile_model(path, tmp_path / "out", CPU, {"x": (2, 3)})
+    manifest = json.loads((artefact.folder / "artefact.json").read_text())
+    assert manifest["inputs"][0]["shape"] == [2, 3]
+    with pytest.raises(CompileError, match=r"input 'x' has shape \['\?', 3\], but compiling needs"):
+        compile_model(path, tmp_path / "out", CPU)
+
+
 def test_shape_that_contradicts_the_model(tmp_path):
     with pytest.raises(CompileError, match=r"'x' has shape .* which \[1, 3, 6, 6\] does not fit"):
         compile_model(small_net(tmp_path), tmp_path / "out", CPU, {"x": (1, 3, 6, 6)})
