@@ -37,6 +37,8 @@ class ArtefactRecord:
         ran: whether it was run "here", "emulated", or "nowhere".
         remark: what kept it from running or from being timed, or None.
         files: size in bytes of every file that the machine needs which runs it, by name.
+        needs: what else that machine must have, such as a driver.
+        kernels: for CUDA, what each kernel uses of a multiprocessor.
     """
 
     path: str
@@ -46,6 +48,8 @@ class ArtefactRecord:
     ran: str
     remark: str | None
     files: Mapping[str, int]
+    needs: Mapping[str, Any] = field(default_factory=dict)
+    kernels: tuple[Mapping[str, Any], ...] = ()
 
 
 @dataclass(frozen=True)

@@ -9,6 +9,7 @@ from dataclasses import replace
 from typing import Any
 
 from crespr_onnx.errors import UsageError
+from crespr_onnx.targets import cuda
 from crespr_onnx.targets.system import AARCH64, ARMV7
 from crespr_onnx.targets.target import Target
 
@@ -43,6 +44,18 @@ TARGETS = {
         ARMV7,
         "libmodel.a",
     ),
+    "cuda": Target(
+        "cuda",
+        f"CUDA devices, through TVM; alone it means {cuda.DEFAULT} "
+        f"({cuda.CAPABILITIES[cuda.DEFAULT].boards})",
+        True,
+        cuda.tvm_target(cuda.DEFAULT),
+        {name: cuda.tvm_target(name) for name in cuda.CAPABILITIES},
+        cuda.CAPABILITIES[cuda.DEFAULT].system,
+        systems={name: found.system for name, found in cuda.CAPABILITIES.items()},
+        variant="capability",
+        limit=cuda.LOWEST,
+    ),
 }  # fmt: skip
 
 
@@ -62,5 +75,10 @@ def find_target(name: str) -> Target:
         raise UsageError(f"target {family!r} has no variants such as {core!r}; use {family!r}")
     if core not in target.cores:
         known = ", ".join(target.cores)
-        raise UsageError(f"unknown core {core!r} of target {family!r}; known cores: {known}")
-    return replace(target, name=name, tvm={**target.tvm, **target.cores[core]})
+        many = "capabilities" if target.variant == "capability" else f"{target.variant}s"
+        raise UsageError(
+            f"unknown {target.variant} {core!r} of target {family!r}; known {many}: {known}"
+            + (f"\n{target.limit}." if target.limit else "")
+        )
+    system = target.systems.get(core, target.system)
+    return replace(target, name=name, tvm={**target.tvm, **target.cores[core]}, system=system)

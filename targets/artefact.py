@@ -1,8 +1,9 @@
 """What compiling for a target leaves behind."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from crespr_onnx.targets.place import Place
 from crespr_onnx.targets.target import Target
@@ -19,6 +20,8 @@ class Artefact:
         seconds: wall time that the compilation took.
         target: what it was compiled for.
         place: where it runs.
+        needs: what else the machine that runs it must have, by what it is; see `cuda.needs_of`.
+        kernels: what each kernel uses of a device; see `cubin.KernelUse`.
     """
 
     folder: Path
@@ -26,3 +29,5 @@ class Artefact:
     seconds: float
     target: Target
     place: Place
+    needs: Mapping[str, Any] = field(default_factory=dict)
+    kernels: Sequence[Mapping[str, Any]] = ()

@@ -15,11 +15,13 @@ from importlib.metadata import version
 from pathlib import Path
 
 from crespr_onnx.errors import CompileError
+from crespr_onnx.targets.cuda import RUNTIME_LIBRARY
 from crespr_onnx.targets.system import System
 
 LIBRARIES = {
     "libtvm_runtime.so": ("apache-tvm", "tvm/lib/libtvm_runtime.so"),
     "libtvm_runtime_extra.so": ("apache-tvm", "tvm/lib/libtvm_runtime_extra.so"),
+    RUNTIME_LIBRARY: ("apache-tvm", f"tvm/lib/{RUNTIME_LIBRARY}"),
     "libtvm_ffi.so": ("apache-tvm-ffi", "tvm_ffi/lib/libtvm_ffi.so"),
 }
 EXTRA = "libtvm_runtime_extra.so"
@@ -43,15 +45,16 @@ def find_runtime(system: System) -> Mapping[str, Path]:
     return paths if all(path.is_file() for path in paths.values()) else {}
 
 
-def needed_runtime(system: System, library: Path) -> Mapping[str, Path]:
+def needed_runtime(system: System, library: Path, cuda: bool = False) -> Mapping[str, Path]:
     """Those of the libraries of a system that a compiled model needs; empty if not fetched."""
     # Kernels find what sorts by its name, which is in their data.
     sorts = b"tvm.contrib." in library.read_bytes()
-    return {name: path for name, path in find_runtime(system).items() if sorts or name != EXTRA}
+    optional = {EXTRA: sorts, RUNTIME_LIBRARY: cuda}
+    return {name: path for name, path in find_runtime(system).items() if optional.get(name, True)}
 
 
 def fetch_runtime(system: System) -> Mapping[str, Path]:
-    """Download the libraries of a system (100 MB, of which 6 are kept), unless they are there.
+    """Download the libraries of a system (100 MB, of which 7 are kept), unless they are there.
 
     Raises:
         CompileError: TVM publishes none for the system, or the download failed.

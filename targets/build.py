@@ -22,6 +22,7 @@ from crespr_onnx.errors import CompileError
 from crespr_onnx.targets import run
 from crespr_onnx.targets.board_runtime import needed_runtime
 from crespr_onnx.targets.brief import brief
+from crespr_onnx.targets.cuda_compiler import SOURCE
 from crespr_onnx.targets.link import link_library
 from crespr_onnx.targets.schedule.pipeline import schedule_module
 from crespr_onnx.targets.system import System
@@ -55,7 +56,10 @@ def build_library(
     """
     module = import_onnx(model_path, input_shapes)
     threads = threads if target.library == run.LIBRARY else 1
-    options = {"mcpu": codegen.llvm_get_system_cpu(), **target.tvm, "num-cores": threads}
+    options = dict(target.tvm)
+    on_cuda = options.get("kind") == "cuda"
+    if not on_cuda:
+        options = {"mcpu": codegen.llvm_get_system_cpu(), **options, "num-cores": threads}
     signature = _signature(onnx.load(model_path, load_external_data=False), module)
     manifest = {
         "schema": 1,
@@ -66,12 +70,18 @@ def build_library(
         "threads": threads,
         "versions": {name: version(name) for name in ("apache-tvm", "apache-tvm-ffi")},
     }
-    if target.library == run.LIBRARY:
+    copies = {"run.py": Path(run.__file__)}
+    sources = {}
+    if on_cuda:
+        from crespr_onnx.targets.build_cuda import build_for_cuda
+
+        built = []
+        _write(folder, run.LIBRARY, lambda path: built.append(build_for_cuda(path, module, target)))
+        manifest |= built[0].manifest
+        sources = {SOURCE: built[0].source}
+    elif target.library == run.LIBRARY:
         executable = _compile(module, options, threads)
         _write(folder, run.LIBRARY, lambda path: _export(executable, path, target.system))
-        copies = {"run.py": Path(run.__file__)}
-        if target.system is not None:
-            copies |= needed_runtime(target.system, folder / run.LIBRARY)
     else:
         from crespr_onnx.targets.build_c import HEADER, build_archive
 
@@ -87,11 +97,18 @@ def build_library(
             ),
         )
         manifest["memory_bytes"] = plans[0].memory
-    text = json.dumps(manifest, indent=1) + "\n"
-    _write(folder, run.MANIFEST, lambda path: path.write_text(text, encoding="utf-8"))
+    if target.library == run.LIBRARY and target.system is not None:
+        copies |= needed_runtime(target.system, folder / run.LIBRARY, on_cuda)
+    sources[run.MANIFEST] = json.dumps(manifest, indent=1) + "\n"
     for name, source in copies.items():
         _write(folder, name, partial(shutil.copyfile, source))
-    return [target.library, run.MANIFEST, *copies]
+    for name, content in sources.items():
+        _write(folder, name, partial(_write_text, content))
+    return [target.library, *sources, *copies]
+
+
+def _write_text(content: str, path: Path) -> None:
+    path.write_text(content, encoding="utf-8")
 
 
 def _compile(

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from crespr_onnx.errors import CompileError
 from crespr_onnx.targets import find_target
+from crespr_onnx.targets.cuda_gpu import obstacle
 from crespr_onnx.targets.emulate import run_emulated
 from crespr_onnx.targets.process import Arrays, call_worker
 from crespr_onnx.targets.run import MANIFEST, check_inputs
@@ -54,6 +55,8 @@ def run_artefact(
     """
     manifest = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
     target = find_target(manifest.get("name", "cpu"))
+    if target.tvm.get("kind") == "cuda" and (reason := obstacle(target.tvm["arch"])):
+        raise CompileError(f"the artefact for {target.name} does not run here: {reason}")
     if target.system is not None and not is_here(target.system):
         try:
             check_inputs(manifest["inputs"], inputs)

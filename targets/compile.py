@@ -1,5 +1,6 @@
 """Compiling an ONNX model for a target."""
 
+import json
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -8,6 +9,7 @@ from crespr_onnx.errors import CompileError
 from crespr_onnx.targets.artefact import Artefact
 from crespr_onnx.targets.place import place_of
 from crespr_onnx.targets.process import call_worker
+from crespr_onnx.targets.run import MANIFEST
 from crespr_onnx.targets.target import Target
 
 
@@ -24,7 +26,7 @@ def compile_model(
     Args:
         model: an ONNX file with its constants folded.
         folder: receives ``model.so``, ``artefact.json`` and ``run.py``, each whole or not at all;
-            for a board also TVM's runtime, if it has been fetched.
+            for a board also TVM's runtime, if it has been fetched; for CUDA ``kernels.cu``.
         target: a target that compiles.
         input_shapes: shape of every input whose shape the model leaves open, the batch included.
         threads: number of threads that a run may use.
@@ -47,4 +49,13 @@ def compile_model(
     }
     result, _ = call_worker(job, threads, timeout)
     files = {name: (folder / name).stat().st_size for name in result["files"]}
-    return Artefact(folder, files, time.perf_counter() - start, target, place_of(target))
+    manifest = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
+    return Artefact(
+        folder,
+        files,
+        time.perf_counter() - start,
+        target,
+        place_of(target),
+        manifest.get("needs", {}),
+        manifest.get("kernels", ()),
+    )

@@ -5,6 +5,7 @@ from typing import Literal
 
 from crespr_onnx.errors import CompileError
 from crespr_onnx.targets.board_runtime import find_runtime
+from crespr_onnx.targets.cuda_gpu import obstacle
 from crespr_onnx.targets.system import compiler, emulator, is_here
 from crespr_onnx.targets.target import Target
 
@@ -24,6 +25,11 @@ class Place:
 
 def place_of(target: Target) -> Place:
     """Where artefacts of a target run, as far as this machine and what is installed can tell."""
+    if target.tvm.get("kind") == "cuda":
+        reason = obstacle(target.tvm["arch"])
+        if reason is None:
+            return Place("here")
+        return Place("nowhere", f"the artefact for {target.name} was compiled, not run: {reason}")
     system = target.system
     if system is None or is_here(system):
         return Place("here")

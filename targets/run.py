@@ -24,6 +24,9 @@ LIBRARY = "model.so"
 MANIFEST = "artefact.json"
 RUNTIME = ("libtvm_runtime.so", "libtvm_runtime_extra.so")
 """The second one sorts; few models need it, and it lies beside those."""
+CUDA_RUNTIME = "libtvm_runtime_cuda.so"
+CUDA_LIBRARY = "libcudart.so.13"
+"""What the runtime for CUDA devices loads, besides the driver's libcuda.so.1."""
 ALIGNMENT = 64
 """Compiled code reads whole cache lines: it crashes on arrays that are not aligned to them."""
 
@@ -45,16 +48,29 @@ class CompiledModel:
 
         self.inputs: list[dict[str, Any]] = manifest["inputs"]
         self.outputs: list[dict[str, Any]] = manifest["outputs"]
-        _load_runtime(Path(folder))
+        self._on_cuda = manifest.get("device") == "cuda"
+        _load_runtime(Path(folder), self._on_cuda)
         library = tvm_ffi.load_module(str(Path(folder).resolve() / manifest["library"]))
         machine = library["vm_load_executable"]()
         cpu, device, pooled = 1, 0, 2  # an allocator that keeps memory from run to run
-        machine["vm_initialization"](cpu, device, pooled)
+        cuda = [2, 0, pooled] if self._on_cuda else []
+        machine["vm_initialization"](*cuda, cpu, device, pooled)
         self._main = machine["main"]
         self._arrays = [_aligned(spec["shape"], spec["dtype"]) for spec in self.inputs]
         self._arguments = [
             tvm_ffi.from_dlpack(array, require_alignment=ALIGNMENT) for array in self._arrays
         ]
+        if self._on_cuda:
+            names = ("TVMTensorAllocWithScope", "TVMTensorCopyFromBytes", "TVMTensorCopyToBytes",
+                     "Device_StreamSync")  # fmt: skip
+            allocate, self._to_device, self._from_device, self._wait = (
+                tvm_ffi.get_global_func(f"runtime.{name}") for name in names
+            )
+            self._device = tvm_ffi.device("cuda", 0)
+            self._arguments = [
+                allocate(tvm_ffi.Shape(i["shape"]), tvm_ffi.dtype(i["dtype"]), self._device, None)
+                for i in self.inputs
+            ]
 
     def set_inputs(self, inputs: Mapping[str, NDArray[Any]]) -> None:
         """Copy arrays into place, one for each input.
@@ -65,10 +81,15 @@ class CompiledModel:
         check_inputs(self.inputs, inputs)
         for spec, array in zip(self.inputs, self._arrays, strict=True):
             array[...] = inputs[spec["name"]]
+        if self._on_cuda:
+            for array, argument in zip(self._arrays, self._arguments, strict=True):
+                self._to_device(argument, array.ctypes.data_as(ctypes.c_void_p), array.nbytes)
 
     def compute(self) -> list[Any]:
         """Run on the inputs that are in place; the results stay in TVM's memory."""
         result = self._main(*self._arguments)
+        if self._on_cuda:
+            self._wait(self._device, 0)
         return [result] if hasattr(result, "__dlpack__") else list(result)
 
     def __call__(self, inputs: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
@@ -81,9 +102,16 @@ class CompiledModel:
         results = self.compute()
         # Copies: the next run may write to the same memory.
         return {
-            spec["name"]: np.from_dlpack(result).copy()
+            spec["name"]: self._fetch(result, spec)
             for spec, result in zip(self.outputs, results, strict=True)
         }
+
+    def _fetch(self, result: Any, spec: Mapping[str, Any]) -> NDArray[Any]:  # noqa: ANN401
+        if not self._on_cuda:
+            return np.from_dlpack(result).copy()
+        array = np.empty(spec["shape"], spec["dtype"])
+        self._from_device(result, array.ctypes.data_as(ctypes.c_void_p), array.nbytes)
+        return array
 
 
 def load_artefact(folder: str | os.PathLike[str]) -> CompiledModel:
@@ -91,21 +119,36 @@ def load_artefact(folder: str | os.PathLike[str]) -> CompiledModel:
     return CompiledModel(folder)
 
 
-def _load_runtime(folder: Path) -> None:
+def _load_runtime(folder: Path, on_cuda: bool = False) -> None:
     """Make TVM's runtime known to the process; loading it again does nothing.
 
     Raises:
         FileNotFoundError: it is neither in the folder nor in a package.
+        OSError: the driver for CUDA devices or CUDA's own runtime is missing.
     """
     places = [folder.resolve()]
     with suppress(PackageNotFoundError):
         places.append(Path(str(distribution("apache-tvm").locate_file("tvm/lib"))))
-    for name in RUNTIME:
+    if on_cuda:
+        _load_cuda()
+    for name in (*RUNTIME, *([CUDA_RUNTIME] if on_cuda else [])):
         found = [place / name for place in places if (place / name).is_file()]
         if found:
             ctypes.CDLL(str(found[0]), ctypes.RTLD_GLOBAL)
-        elif name == RUNTIME[0]:
+        elif name != RUNTIME[1]:
             raise FileNotFoundError(f"no {name} in {folder}, nor the Python package apache-tvm")
+
+
+def _load_cuda() -> None:
+    """Load CUDA's runtime, from the system or from the package that NVIDIA publishes of it."""
+    with suppress(OSError):
+        ctypes.CDLL(CUDA_LIBRARY, ctypes.RTLD_GLOBAL)
+        return
+    with suppress(PackageNotFoundError, OSError):
+        package = distribution("nvidia-cuda-runtime")
+        ctypes.CDLL(str(package.locate_file(f"nvidia/cu13/lib/{CUDA_LIBRARY}")), ctypes.RTLD_GLOBAL)
+        return
+    raise OSError(f"no {CUDA_LIBRARY} here: install CUDA 13, or pip install nvidia-cuda-runtime")
 
 
 def _aligned(shape: list[int], dtype: str) -> NDArray[Any]:

@@ -19,6 +19,9 @@ class Target:
         cores: what may follow the name and a colon, and what each adds to `tvm`.
         system: what it runs on, or None for this machine.
         library: what comes out: one that TVM's runtime loads, or one in plain C to link with.
+        systems: the same for those of the `cores` where it is another.
+        variant: what one of `cores` is called.
+        limit: why there are no other `cores`, or "".
     """
 
     name: str
@@ -28,3 +31,6 @@ class Target:
     cores: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     system: System | None = None
     library: Literal["model.so", "libmodel.a"] = "model.so"
+    systems: Mapping[str, System] = field(default_factory=dict)
+    variant: str = "core"
+    limit: str = ""

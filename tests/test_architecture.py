@@ -40,7 +40,7 @@ ROOMS = {
         "leaves graph passes",
         "accelerate onnx onnx2torch onnx_ir safetensors scipy torch",
     ),
-    "targets": room("targets", "leaves graph passes", "onnx onnx_ir onnxruntime tvm tvm_ffi"),
+    "targets": room("targets", "leaves graph passes", "cuda onnx onnx_ir onnxruntime tvm tvm_ffi"),
     "report": room("report", "leaves graph", "jinja2 rich"),
     "stages": room(
         "stages", "leaves graph settings passes training targets report", "onnx onnx_ir torch"

@@ -55,7 +55,7 @@ SCHEMA_1 = {
     "artefact ratio metric latency_ms verify layers",
     "input": "path sha256 bytes",
     "output": "path sha256 bytes",
-    "artefact": "path sha256 bytes target ran remark files",
+    "artefact": "path sha256 bytes target ran remark files needs kernels",
     "ratio": "requested physical weights_before weights_after macs_before macs_after "
     "bytes_before bytes_after",
     "metric": "name dense compressed drop samples",

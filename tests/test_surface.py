@@ -172,7 +172,7 @@ def test_the_help_names_every_exit_code() -> None:
 
 
 def test_targets() -> None:
-    assert list(TARGETS) == ["onnx", "cpu", "arm64", "armv7"]
+    assert list(TARGETS) == ["onnx", "cpu", "arm64", "armv7", "cuda"]
 
 
 def test_criteria_and_forms() -> None:

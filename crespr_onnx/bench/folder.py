@@ -8,6 +8,7 @@ from typing import Any
 
 from crespr_onnx.errors import ModelError, UsageError
 from crespr_onnx.targets import find_target
+from crespr_onnx.targets.place import place_of
 from crespr_onnx.targets.system import is_here
 from crespr_onnx.targets.target import Target
 
@@ -62,7 +63,8 @@ class ResultFolder:
             return None, f"{self.path}: no artefact is timed: {error}"
         if not target.compiles:
             return None, None
-        if target.tvm.get("kind") == "llvm" and is_here(target.system):
+        on_cpu = target.tvm.get("kind") == "llvm" and is_here(target.system)
+        if on_cpu or (target.tvm.get("kind") == "cuda" and place_of(target).ran == "here"):
             return target, None
         return None, (
             f"{self.path}: its artefact is for {target.name} and cannot be timed on this machine"

@@ -33,7 +33,8 @@ from crespr_onnx.targets.compile import compile_model
 MODEL = "model.onnx"
 FILES = (
     MODEL, MODEL + DATA_SUFFIX, "model.so", "artefact.json", "run.py", *LIBRARIES,
-    "libmodel.a", "tiny.h", "modules.json", "config.toml", "report.json", "report.html",
+    "libmodel.a", "tiny.h", "kernels.cu", "modules.json", "config.toml", "report.json",
+    "report.html",
 )  # fmt: skip
 ARTEFACT = "model.so"
 SCHEMA = "1"

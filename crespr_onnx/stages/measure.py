@@ -118,6 +118,8 @@ def artefact_record(artefact: Artefact) -> ArtefactRecord:
         ran=artefact.place.ran,
         remark=artefact.place.remark,
         files=artefact.files,
+        needs=artefact.needs,
+        kernels=tuple(artefact.kernels),
     )
 
 

@@ -7,6 +7,7 @@ is scheduled by the rule for its kind. A function that no rule fits stays as TVM
 
 import logging
 from collections.abc import Callable
+from functools import partial
 
 import tvm
 from tvm import relax
@@ -18,10 +19,10 @@ from crespr_onnx.targets.schedule.conv2d import legalize_conv2d
 from crespr_onnx.targets.schedule.conv2d_rule import schedule_conv2d
 from crespr_onnx.targets.schedule.injective import schedule_injective
 from crespr_onnx.targets.schedule.machine import Machine, machine_of
-from crespr_onnx.targets.schedule.matmul import legalize_matmul
+from crespr_onnx.targets.schedule.matmul import emit_matmul, legalize_matmul
 from crespr_onnx.targets.schedule.matmul_rule import schedule_matmul
 from crespr_onnx.targets.schedule.reduction import schedule_reduction
-from crespr_onnx.targets.schedule.selected import read_selected
+from crespr_onnx.targets.schedule.selected import Kernels, read_selected
 
 log = logging.getLogger(__name__)
 
@@ -36,6 +37,7 @@ KERNEL_RULES = {"conv2d": schedule_conv2d, "matmul": schedule_matmul}
 def schedule_module(module: tvm.IRModule, target: tvm.target.Target, threads: int) -> tvm.IRModule:
     """Lower, fuse and schedule a module; what is left for `tvm.compile` is code generation."""
     machine = machine_of(target, threads)
+    kernels = Kernels(partial(legalize_conv2d, machine), partial(emit_matmul, machine))
     with target:
         plain = tvm.transform.Sequential(
             [
@@ -61,7 +63,7 @@ def schedule_module(module: tvm.IRModule, target: tvm.target.Target, threads: in
                 relax.transform.RewriteDataflowReshape(),
                 relax.transform.DeadCodeElimination(),
             ]
-        )(read_selected(plain, machine))
+        )(read_selected(plain, kernels))
     for variable, function in lowered.functions_items():
         if isinstance(function, tvm.tirx.PrimFunc):
             lowered[variable] = schedule_function(function, machine)

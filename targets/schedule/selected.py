@@ -6,15 +6,12 @@ it copies the image into place.
 """
 
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import tvm
 from tvm import relax
-
-from crespr_onnx.targets.schedule.conv2d import legalize_conv2d
-from crespr_onnx.targets.schedule.machine import Machine
-from crespr_onnx.targets.schedule.matmul import emit_matmul
 
 _CLUSTERS_FIRST = [1, 0, 2]
 _INDEX_ARITHMETIC: Mapping[str, Callable[..., Any]] = {
@@ -25,11 +22,24 @@ _INDEX_ARITHMETIC: Mapping[str, Callable[..., Any]] = {
 }
 
 
-def read_selected(module: tvm.IRModule, machine: Machine) -> tvm.IRModule:
+@dataclass(frozen=True)
+class Kernels:
+    """A target's kernels that pick what they read.
+
+    Attributes:
+        conv2d: as `conv2d.legalize_conv2d` once it has its machine.
+        matmul: as `matmul.emit_matmul` once it has its machine.
+    """
+
+    conv2d: Callable[..., relax.Expr | None]
+    matmul: Callable[..., relax.Expr]
+
+
+def read_selected(module: tvm.IRModule, kernels: Kernels) -> tvm.IRModule:
     """Replaces selections and the layers behind them; constants must be folded."""
     # Whole layers first: the second step would take their products out of them.
     for step in (_SplitLinear, _Selecting):
-        mutator = step(module, machine)
+        mutator = step(module, kernels)
         for variable, function in module.functions_items():
             if isinstance(function, relax.Function):
                 mutator.builder_.update_func(variable, mutator.visit_expr(function))
@@ -40,9 +50,9 @@ def read_selected(module: tvm.IRModule, machine: Machine) -> tvm.IRModule:
 class _Rewriter(relax.PyExprMutator):  # type: ignore[misc]  # TVM has no types
     """Looks back from a call to the calls that its arguments come from."""
 
-    def __init__(self, module: tvm.IRModule, machine: Machine) -> None:
+    def __init__(self, module: tvm.IRModule, kernels: Kernels) -> None:
         super().__init__(module)
-        self.machine = machine
+        self.kernels = kernels
 
     def made_by(self, value: relax.Expr, *ops: str) -> relax.Call | None:
         """The call of one of these operators that a value is bound to."""
@@ -103,7 +113,7 @@ class _SplitLinear(_Rewriter):
         clusters, _, columns = weight.shape
         if out_shape[1] != clusters * columns:
             return call
-        kernel = emit_matmul(self.machine, self.builder_, data, weight, out_shape, reads)
+        kernel = self.kernels.matmul(self.builder_, data, weight, out_shape, reads)
         if biased is None:
             return kernel
         bias = biased.args[1]
@@ -140,15 +150,15 @@ class _Selecting(_Rewriter):
         if _name(call) == "relax.nn.conv2d":
             found = self.selection(call.args[0], 1)
             if found is not None:
-                replaced = legalize_conv2d(self.machine, self.builder_, call, *found)
+                replaced = self.kernels.conv2d(self.builder_, call, *found)
         elif _name(call) == "relax.matmul":
             weight = _weight(call)
             found = self.selection(call.args[0], -1)
             if found is not None and weight is not None and weight.ndim == 2:
                 data, reads = found
                 out_shape = [int(dim) for dim in call.ty.shape]
-                replaced = emit_matmul(
-                    self.machine, self.builder_, data, weight[None], out_shape, reads[None]
+                replaced = self.kernels.matmul(
+                    self.builder_, data, weight[None], out_shape, reads[None]
                 )
         return call if replaced is None else replaced
 

@@ -12,7 +12,7 @@ def test_finds_each_target_under_its_own_name():
 
 
 def test_unknown_target_lists_the_known_ones():
-    message = r"^unknown target 'gpu'; known targets: arm64, armv7, cpu, onnx$"
+    message = r"^unknown target 'gpu'; known targets: arm64, armv7, cpu, cuda, onnx$"
     with pytest.raises(UsageError, match=message):
         find_target("gpu")
 
@@ -22,6 +22,7 @@ def test_all_but_onnx_compile():
         "cpu",
         "arm64",
         "armv7",
+        "cuda",
     }
 
 

@@ -1,0 +1,102 @@
+"""Matrix product of few rows with constant weights, batched or not: each product may pick what it
+reads, as the clusters of a split layer do.
+"""
+
+import numpy as np
+import tvm
+from tvm import relax, te, tirx
+
+from crespr_onnx.targets.schedule import annotations as mark
+
+MOST_ROWS = 8
+"""With more, a tiled product that uses what it has loaded more than once is the better kernel."""
+
+
+def legalize_matmul(builder: relax.BlockBuilder, call: relax.Call) -> relax.Expr | None:
+    """Replace a matmul with constant float32 weights by our kernel; None if it does not apply."""
+    data, kernel = call.args
+    if not isinstance(kernel, tvm.ir.GenericConst) or str(data.ty.dtype) != "float32":
+        return None
+    weight = kernel.value.numpy()
+    shape, out_shape = [int(dim) for dim in data.ty.shape], [int(dim) for dim in call.ty.shape]
+    lead = shape[:-2]
+    while weight.ndim > 2 and weight.shape[0] == 1 and len(lead) >= weight.ndim - 2:
+        weight = weight[0]
+    if len(shape) < 2 or weight.ndim < 2 or weight.dtype != np.float32:
+        return None
+    if weight.ndim > 2 and list(weight.shape[:-2]) != lead:
+        return None
+    blocks = weight.reshape(-1, *weight.shape[-2:])
+    if int(np.prod(out_shape)) // (len(blocks) * blocks.shape[2]) > MOST_ROWS:
+        return None
+    return emit_matmul(builder, data, blocks, out_shape)
+
+
+def emit_matmul(
+    builder: relax.BlockBuilder,
+    data: relax.Expr,
+    weight: np.ndarray,
+    out_shape: list[int],
+    reads: np.ndarray | None = None,
+) -> relax.Expr:
+    """A call of our kernel.
+
+    Args:
+        builder: of the function that calls it.
+        data: [..., M, K], or [..., M, n] if each product reads a choice of the n.
+        weight: [B, K, N].
+        out_shape: [..., M, N] with B among the leading axes, or [M, B N].
+        reads: positions in data that each product reads, [B, K].
+    """
+    columns = weight.shape[2]
+    # The threads of a warp share a sum: what they read side by side must lie side by side.
+    constants = [relax.const(np.ascontiguousarray(weight.transpose(0, 2, 1)))]
+    if reads is not None:
+        constants.append(relax.const(np.ascontiguousarray(reads, np.int32)))
+
+    def matmul(x: te.Tensor, w: te.Tensor, chosen: te.Tensor | None = None) -> te.Tensor:
+        return compute_matmul(x, w, columns, out_shape, chosen)
+
+    fusable = {"op_pattern": mark.OUT_ELEMENTWISE_FUSABLE}
+    return builder.call_te(
+        matmul, data, *constants, primfunc_name_hint="matmul", primfunc_attrs=fusable
+    )
+
+
+def compute_matmul(
+    x: te.Tensor,
+    w: te.Tensor,
+    columns: int,
+    out_shape: list[int],
+    reads: te.Tensor | None = None,
+) -> te.Tensor:
+    """The products of blocks of w [B, N, K] with x; see `emit_matmul`."""
+    batches, _, depth = (int(dim) for dim in w.shape)
+    rows = int(np.prod(out_shape)) // (batches * columns)
+    lead = [int(dim) for dim in x.shape[:-1]]
+    k = te.reduce_axis((0, depth), name="k")
+
+    def multiply(*index):  # type: ignore[no-untyped-def]  # noqa: ANN002, ANN202
+        row = tirx.const(0, "int64") if len(index) == 1 else index[0]
+        for size, i in zip(out_shape[1:-1], index[1:-1], strict=True):
+            row = row * size + i
+        if out_shape[-1] == columns:
+            batch, row, column = row // rows, row % rows, index[-1]
+        else:
+            batch, column = index[-1] // columns, index[-1] % columns
+        if reads is None:
+            value = x[*_unflatten(batch * rows + row, lead), k]
+        else:
+            value = x[*_unflatten(row, lead), reads[batch, k]]
+        return te.sum(value * w[batch, column, k], axis=k)
+
+    return te.compute(tuple(out_shape), multiply, name="matmul", attrs={mark.KERNEL: "matmul"})
+
+
+def _unflatten(index: tvm.ir.Expr, shape: list[int]) -> list[tvm.ir.Expr]:
+    """The multi-dimensional index of a position in a tensor of that shape."""
+    result = []
+    for size in reversed(shape[1:]):
+        result.append(index % size)
+        index = index // size
+    return [index, *reversed(result)]

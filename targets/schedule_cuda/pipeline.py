@@ -1,0 +1,151 @@
+"""From an imported model to kernels that are bound to the blocks and threads of a CUDA device.
+
+Nothing may stay unbound: code for a device cannot be made of it. So each function gets the first
+of our rules and of TVM's own (dlight) that applies; the last of them takes whatever is left.
+"""
+
+import logging
+from collections.abc import Callable
+
+import tvm
+from tvm import relax
+from tvm.relax.backend.cuda import pipeline as cuda_pipeline
+from tvm.s_tir import Schedule
+from tvm.s_tir import dlight as dl
+
+from crespr_onnx.errors import CompileError
+from crespr_onnx.targets.brief import brief
+from crespr_onnx.targets.cuda import CAPABILITIES
+from crespr_onnx.targets.schedule import annotations as mark
+from crespr_onnx.targets.schedule.selected import Kernels, read_selected
+from crespr_onnx.targets.schedule_cuda.conv2d import legalize_conv2d
+from crespr_onnx.targets.schedule_cuda.conv2d_rule import schedule_convolution
+from crespr_onnx.targets.schedule_cuda.matmul import emit_matmul, legalize_matmul
+from crespr_onnx.targets.schedule_cuda.rules import schedule_elementwise, schedule_reduction
+
+log = logging.getLogger(__name__)
+
+Rule = Callable[[tvm.tirx.PrimFunc, tvm.target.Target], tvm.tirx.PrimFunc | None]
+
+
+LEGALIZE = {"relax.nn.conv2d": legalize_conv2d, "relax.matmul": legalize_matmul}
+
+
+def schedule_module(module: tvm.IRModule, target: tvm.target.Target) -> tvm.IRModule:
+    """Lower, fuse and schedule a module; what is left is to plan memory and to generate code.
+
+    Raises:
+        CompileError: no rule fits a function.
+    """
+    with target:
+        plain = tvm.transform.Sequential(
+            [
+                relax.backend.DispatchSampling(),
+                relax.backend.DispatchSortScan(),
+                relax.transform.DecomposeOpsForInference(),
+                relax.transform.CanonicalizeBindings(),
+                relax.transform.FoldConstant(),
+            ]
+        )(module)
+        lowered = tvm.transform.Sequential(
+            [
+                # First everything else, so that weights that are computed become constants.
+                relax.transform.LegalizeOps(skip_ops=list(LEGALIZE)),
+                relax.transform.FoldConstant(),
+                relax.transform.LegalizeOps({op: _legalizer(op) for op in LEGALIZE}),
+                relax.transform.FoldConstant(),
+                relax.transform.DeadCodeElimination(),
+                relax.transform.AnnotateTIROpPattern(),
+                relax.transform.FuseOps(),
+                relax.transform.FuseTIR(),
+                # A reshape on its own becomes a view; once scheduled it is not recognised.
+                relax.transform.RewriteDataflowReshape(),
+                relax.transform.DeadCodeElimination(),
+            ]
+        )(read_selected(plain, Kernels(legalize_conv2d, emit_matmul)))
+        for variable, function in lowered.functions_items():
+            if isinstance(function, tvm.tirx.PrimFunc):
+                lowered[variable] = schedule_function(function, target, variable.name_hint)
+    return _narrow(lowered)
+
+
+def _narrow(module: tvm.IRModule) -> tvm.IRModule:
+    """Compute indices in 32 bits: a device takes several steps for 64."""
+    try:
+        return tvm.tirx.transform.ForceNarrowIndexToInt32()(module)
+    except Exception as error:  # a tensor of 2^31 elements or more
+        log.debug("indices stay as they are: %s", brief(error))
+        return module
+
+
+def lower_module(module: tvm.IRModule, target: tvm.target.Target) -> tvm.IRModule:
+    """Plan memory for what `schedule_module` returned, without scheduling it again."""
+    with target:
+        return tvm.transform.Sequential(
+            [*cuda_pipeline.dataflow_lower_passes(target), *cuda_pipeline.finalize_passes(target)]
+        )(module)
+
+
+def schedule_function(
+    function: tvm.tirx.PrimFunc, target: tvm.target.Target, name: str = "main"
+) -> tvm.tirx.PrimFunc:
+    """A function with its loops bound by the first rule that applies.
+
+    Raises:
+        CompileError: none does.
+    """
+    if "tirx.is_scheduled" in function.attrs:
+        return function
+    for title, rule in RULES.items():
+        try:
+            scheduled = rule(function, target)
+        except Exception as error:
+            log.debug("%s does not apply to %s: %s", title, name, brief(error))
+            continue
+        if scheduled is not None:
+            log.debug("%s: %s", name, title)
+            return scheduled.with_attr("tirx.is_scheduled", True)
+    raise CompileError(f"no CUDA schedule fits the kernel {name!r}; use --target onnx")
+
+
+def _ours(function: tvm.tirx.PrimFunc, target: tvm.target.Target) -> tvm.tirx.PrimFunc | None:
+    sch = Schedule(function)
+    blocks = mark.blocks_of(sch)
+    for block in blocks:
+        if mark.annotation(sch, block, mark.KERNEL) == "conv2d":
+            schedule_convolution(sch, block, CAPABILITIES[str(target.attrs["arch"])])
+            return sch.mod["main"]
+    reductions = [block for block in blocks if mark.reduces(sch, block)]
+    if len(reductions) > 1:
+        return None
+    if reductions:
+        schedule_reduction(sch, reductions[0])
+    else:
+        schedule_elementwise(sch)
+    return sch.mod["main"]
+
+
+def _legalizer(op: str) -> Callable[[relax.BlockBuilder, relax.Call], relax.Expr]:
+    default = tvm.ir.Op.get(op).get_attr("FLegalize")
+
+    def legalize(builder: relax.BlockBuilder, call: relax.Call) -> relax.Expr:
+        ours = LEGALIZE[op](builder, call)
+        return default(builder, call) if ours is None else ours
+
+    return legalize
+
+
+def _dlight(rule: dl.ScheduleRule) -> Rule:
+    def apply(function: tvm.tirx.PrimFunc, target: tvm.target.Target) -> tvm.tirx.PrimFunc | None:
+        found = rule.apply(function, target, False)
+        return None if found is None else found.mod["main"]
+
+    return apply
+
+
+RULES: dict[str, Rule] = {
+    "ours": _ours,
+    "dlight Matmul": _dlight(dl.gpu.Matmul()),
+    "dlight GeneralReduction": _dlight(dl.gpu.GeneralReduction()),
+    "dlight Fallback": _dlight(dl.gpu.Fallback()),
+}
