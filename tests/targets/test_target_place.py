@@ -86,6 +86,28 @@ def test_artefact_that_has_not_run_is_delivered_with_the_reason(monkeypatch, tmp
     assert set(artefact.files) >= {"model.so", "artefact.json", "run.py"}
 
 
+def test_run_for_a_board_that_is_not_here_says_that_nothing_ran(monkeypatch, tmp_path):
+    from board_models import write_net
+
+    from crespr_onnx import pipeline
+    from crespr_onnx.settings import CompressSettings
+
+    monkeypatch.setattr("crespr_onnx.targets.place.emulator", lambda _: None)
+    settings = CompressSettings(
+        write_net("mlp", tmp_path), 0.7, "armv7:cortex-a7", output=tmp_path / "out", clusters=2,
+        epochs=0, threads=1, min_speedup=0.0,
+    )  # fmt: skip
+    report = pipeline.compress(settings)
+    assert (report.status, report.exit_code) == ("ok", 0)
+    assert report.artefact is not None
+    assert report.artefact.ran == "nowhere"
+    assert report.latency_ms is not None
+    assert report.latency_ms.compressed_tvm is None
+    (reason,) = report.reasons
+    assert reason == report.artefact.remark
+    assert reason.startswith("the artefact for armv7:cortex-a7 has not run: there is no qemu-arm")
+
+
 def test_program_that_cannot_be_emulated(monkeypatch):
     monkeypatch.setattr("crespr_onnx.targets.emulate.emulator", lambda _: None)
     with pytest.raises(CompileError, match="there is no qemu-aarch64-static here"):
