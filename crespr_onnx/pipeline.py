@@ -1,6 +1,6 @@
 """The whole story of a run: a model and data in, a folder of proven results out."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import onnx_ir as ir
@@ -19,9 +19,13 @@ from crespr_onnx.settings import CompressSettings
 from crespr_onnx.settings_check import check_settings
 from crespr_onnx.stages import deliver, gates, measure, plan_layout, train
 from crespr_onnx.stages.any_batch import as_declared, for_any_batch
+from crespr_onnx.stages.choose_plan import choose_plan
 from crespr_onnx.stages.ledger import Ledger
 from crespr_onnx.stages.lower import finish, split
 from crespr_onnx.stages.masking import masked_copy
+from crespr_onnx.stages.narrow import check_number_format, narrow
+from crespr_onnx.stages.narrow_artefact import compile_either
+from crespr_onnx.stages.narrow_proof import describe_narrow
 from crespr_onnx.stages.prepare import Data, Prepared, prepare_data, prepare_model
 from crespr_onnx.stages.proof import prove_equal
 from crespr_onnx.stages.resume import Workbench
@@ -119,6 +123,7 @@ def _open(
 def _check(settings: CompressSettings, listener: Listener) -> tuple[Prepared, Data]:
     """Everything that can be wrong with the request, found before any work is done."""
     check_settings(settings)
+    check_number_format(settings)
     find_target(settings.target)
     listener(Progress("reading model and data"))
     prepared = prepare_model(settings.model)
@@ -153,7 +158,7 @@ def _train(
             listener(Progress("clustering channels"))
             plans = on_main(lambda: _possible_plans(dense, graph, lesson, settings))
         with ledger.clock("trials"):
-            chosen = plan_layout.choose_plan(dense, graph, plans, lesson, settings, listener)
+            chosen = choose_plan(dense, graph, plans, lesson, settings, listener)
         with ledger.clock("restrict"):
             checkpoint = bench.training("restrict")
             restricted = train.restrict(
@@ -200,7 +205,17 @@ def _deliver(
         ledger.note(
             verify=prove_equal(tuned, model, settings, data.evaluation, ledger.report.verify)
         )
-    path = deliver.write_model(model, prepared, layout, settings, folder)
+    emitted, float32, formats = model, None, None
+    if settings.number_format != "float32":
+        with ledger.clock("narrow"):
+            listener(Progress(f"converting to {settings.number_format}"))
+            name = deliver.FLOAT32_MODEL
+            float32 = deliver.write_model(model, prepared, layout, settings, folder, name)
+            narrowed = narrow(model, data.train, settings)
+            emitted = narrowed.model
+            formats = describe_narrow(prepared.model, model, narrowed, data.evaluation, settings)
+            ledger.note(number_format=formats)
+    path = deliver.write_model(emitted, prepared, layout, settings, folder)
     folder.write("modules.json", deliver.describe_modules(prepared.graph, layout))
     with ledger.clock("measure"):
         listener(Progress("measuring"))
@@ -210,18 +225,33 @@ def _deliver(
             output=measure.file_record(path),
             ratio=measure.measure_ratio(settings, prepared, model, size),
             layers=measure.layer_records(prepared.graph, layout, settings.form),
-            metric=measure.measure_quality(prepared.model, model, data.evaluation, settings),
+            metric=measure.measure_quality(prepared.model, emitted, data.evaluation, settings),
         )
     sample = measure.one_sample(prepared.loaded.signature, data.evaluation, settings)
     compiled = None
     if find_target(settings.target).compiles:
         with ledger.clock("compile"):
             listener(Progress(f"compiling for {settings.target}"))
-            compiled = deliver.compile_target(path, model, prepared, settings, folder.path)
-            ledger.note(artefact=measure.artefact_record(compiled))
-            if compiled.place.ran != "nowhere":
-                deliver.check_artefact(folder.path, path, sample)
+            if float32 is None or formats is None:
+                compiled = deliver.compile_target(path, model, prepared, settings, folder.path)
+                ledger.note(artefact=measure.artefact_record(compiled))
+                if compiled.place.ran != "nowhere":
+                    deliver.check_artefact(folder.path, path, sample)
+            else:
+                forms = (float32, model), (path, emitted)
+                chosen = compile_either(*forms, prepared, settings, folder.path, sample)
+                compiled = chosen.artefact
+                formats = replace(
+                    formats, artefact=chosen.number_format, artefact_reason=chosen.reason
+                )
+                ledger.note(artefact=measure.artefact_record(compiled), number_format=formats)
     with ledger.clock("latency"):
         listener(Progress("timing"))
-        dense = settings.model
-        ledger.note(latency_ms=deliver.measure_latency(dense, path, sample, compiled))
+        latency, other = deliver.measure_latency(settings.model, path, sample, compiled, float32)
+        ledger.note(latency_ms=latency)
+        if formats is not None and float32 is not None:
+            ledger.note(
+                number_format=replace(
+                    formats, latency_float32_ms=other, bytes_float32=saved_bytes(float32)
+                )
+            )

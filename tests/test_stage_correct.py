@@ -13,9 +13,10 @@ from crespr_onnx.data import Samples
 from crespr_onnx.layout import ChannelGraph, WeightedEdge
 from crespr_onnx.progress import Progress, silent
 from crespr_onnx.settings import CompressSettings
+from crespr_onnx.stages.choose_plan import choose_plan
 from crespr_onnx.stages.correct import correct, samples_for
 from crespr_onnx.stages.masking import masked_copy
-from crespr_onnx.stages.plan_layout import LayoutPlan, choose_plan, possible_plans
+from crespr_onnx.stages.plan_layout import LayoutPlan, possible_plans
 from crespr_onnx.stages.prepare import prepare_model
 from crespr_onnx.stages.train import make_lesson, restrict, score
 from crespr_onnx.training.finetune import mean_loss

@@ -9,6 +9,7 @@ from accuracy_methods.training import shrunk_outcome
 from crespr_onnx import CompressSettings, CresprError, compress
 from crespr_onnx.progress import silent
 from crespr_onnx.stages import plan_layout
+from crespr_onnx.stages.choose_plan import choose_plan
 from crespr_onnx.stages.train import score
 
 
@@ -55,4 +56,4 @@ def chosen_plan(task: Task, settings: CompressSettings) -> plan_layout.LayoutPla
     plan_layout.check_ratio(graph, settings.ratio, settings.clusters)
     scores = score(dense, graph, task.lesson, settings)
     plans = plan_layout.possible_plans(graph, settings, scores)
-    return plan_layout.choose_plan(dense, graph, plans, task.lesson, settings, silent)
+    return choose_plan(dense, graph, plans, task.lesson, settings, silent)
