@@ -112,6 +112,59 @@ class Verification:
 
 
 @dataclass(frozen=True)
+class NarrowLayer:
+    """A node of the emitted model with weights, or a product of activations.
+
+    Attributes:
+        name: name of the node.
+        op: its operator.
+        format: numbers that it is stored and computed in.
+        reason: how, or why it stayed in float32.
+    """
+
+    name: str
+    op: str
+    format: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class NumberFormat:
+    """The emitted model in narrower numbers, against the float32 model that it was made from.
+
+    The differences are between the outputs of these two; the rest of the report is about the
+    emitted model, so that its gates decide whether the loss is small enough.
+
+    Attributes:
+        name: float16 or int8.
+        method: what converted it.
+        calibration_samples: samples that the ranges of activations were measured on.
+        cases: samples that outputs were compared on.
+        max_abs_diff: largest absolute difference of any element of any output.
+        max_rel_diff: the same, divided by the largest magnitude in that output.
+        metric_float32: the report's metric for the float32 model.
+        bytes_float32: size of the float32 model's file.
+        latency_float32_ms: its time in ONNX Runtime, measured beside the others.
+        artefact: form of the model that the artefact was compiled from.
+        artefact_reason: why that one.
+        layers: in which numbers each layer is.
+    """
+
+    name: str
+    method: str
+    calibration_samples: int
+    cases: int
+    max_abs_diff: float
+    max_rel_diff: float
+    metric_float32: float | None = None
+    bytes_float32: int | None = None
+    latency_float32_ms: float | None = None
+    artefact: str | None = None
+    artefact_reason: str | None = None
+    layers: tuple[NarrowLayer, ...] = ()
+
+
+@dataclass(frozen=True)
 class LayerRecord:
     """One weighted edge of the input model and what became of it.
 
@@ -154,6 +207,7 @@ class Report:
     metric: Metric | None = None
     latency_ms: Latency | None = None
     verify: Verification | None = None
+    number_format: NumberFormat | None = None
     layers: tuple[LayerRecord, ...] = ()
 
     def to_dict(self) -> dict[str, Any]:

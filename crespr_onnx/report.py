@@ -98,6 +98,8 @@ def compare(report: Report) -> list[Comparison]:
         for bar in latency_bars(latency)[1:]:
             name = f"latency, {bar.name.removeprefix('compressed, ')}"
             lines.append(Comparison(name, dense, bar.milliseconds, bar.change, bar.worse))
+    if (narrow := report.number_format) is not None:
+        lines.append(Comparison("number format", "float32", narrow.name, ""))
     if (metric := report.metric) is not None:
         share = metric.name in SHARES
         before_after = (metric.dense, metric.compressed)

@@ -30,6 +30,8 @@ class CompressSettings:
         patience: epochs of fine-tuning without a lower loss on a held-out part of the training
             data after which it stops, or None to train for all epochs on all data.
         precision: of training: "fp32", "bf16", or "auto", which is bf16 on a GPU.
+        number_format: of the emitted model: "float32", "float16", or "int8", which is calibrated on
+            `data`; inputs and outputs stay as they are.
         max_drop: most that the metric may lose, 0.05 being five points (exit code 5).
         min_speedup: least speed-up over the dense model in ONNX Runtime (exit code 6).
         form: how clusters are emitted: "grouped" as one operator per layer, "separate" as one per
@@ -56,6 +58,7 @@ class CompressSettings:
     loss: str | None = None
     patience: int | None = None
     precision: str = "auto"
+    number_format: str = "float32"
     max_drop: float = 0.05
     min_speedup: float = 1.0
     form: str = "grouped"

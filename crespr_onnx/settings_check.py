@@ -8,6 +8,7 @@ from crespr_onnx.settings import CompressSettings
 # Named again in crespr_onnx.training.criteria, which takes long to import: it needs PyTorch.
 CRITERIA = ("magnitude", "taylor", "hessian", "lrp")
 PRECISIONS = ("auto", "fp32", "bf16")
+NUMBER_FORMATS = ("float32", "float16", "int8")
 FORMS = ("grouped", "separate")
 # Seeds that every generator takes: NumPy's legacy ones stop here.
 MAX_SEED = 2**32 - 1
@@ -30,6 +31,9 @@ def check_settings(settings: CompressSettings) -> None:
     _require(patient, "patience", s.patience, "at least 1, or left out to train for all epochs")
     precisions = ", ".join(PRECISIONS)
     _require(s.precision in PRECISIONS, "precision", s.precision, f"one of {precisions}")
+    formats = ", ".join(NUMBER_FORMATS)
+    known = s.number_format in NUMBER_FORMATS
+    _require(known, "number-format", s.number_format, f"one of {formats}")
     _require(0 <= s.max_drop <= 1, "max-drop", s.max_drop, "from 0 to 1: 0.05 is five points")
     fast_enough = math.isfinite(s.min_speedup) and s.min_speedup >= 0
     _require(fast_enough, "min-speedup", s.min_speedup, "0 or more; 0 takes any speed")

@@ -32,6 +32,7 @@ FULL = CompressSettings(
     loss="losses:mine",
     patience=4,
     precision="bf16",
+    number_format="int8",
     max_drop=0.01,
     min_speedup=2.5,
     form="separate",

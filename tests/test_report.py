@@ -52,7 +52,7 @@ REFUSED = Report(status="failed", exit_code=3, reasons=("in.onnx: not an ONNX mo
 # The contract of report.json; a change here is a change of schema.
 SCHEMA_1 = {
     "": "schema status exit_code reasons command config seed versions host timings_s input output "
-    "artefact ratio metric latency_ms verify layers",
+    "artefact ratio metric latency_ms verify number_format layers",
     "input": "path sha256 bytes",
     "output": "path sha256 bytes",
     "artefact": "path sha256 bytes target ran remark files needs kernels",

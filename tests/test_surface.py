@@ -9,7 +9,7 @@ import pytest
 
 import crespr_onnx
 from crespr_onnx import cli, errors
-from crespr_onnx.settings_check import CRITERIA, FORMS
+from crespr_onnx.settings_check import CRITERIA, FORMS, NUMBER_FORMATS
 from crespr_onnx.targets import TARGETS
 
 NAMES = [
@@ -51,6 +51,7 @@ COMMANDS = {
         "--loss": None,
         "--patience": None,
         "--precision": "auto",
+        "--number-format": "float32",
         "--max-drop": 0.05,
         "--min-speedup": 1.0,
         "--form": "grouped",
@@ -180,3 +181,4 @@ def test_criteria_and_forms() -> None:
 
     assert tuple(IMPLEMENTED) == CRITERIA == ("magnitude", "taylor", "hessian", "lrp")
     assert FORMS == ("grouped", "separate")
+    assert NUMBER_FORMATS == ("float32", "float16", "int8")

@@ -118,6 +118,13 @@ SETTINGS = (
         help="Of training; auto is bf16 on a GPU.",
     ),
     click.option(
+        "--number-format",
+        default="float32",
+        show_default=True,
+        metavar="float32|float16|int8",
+        help="Of the emitted model; int8 is calibrated on --data. Reported against float32.",
+    ),
+    click.option(
         "--max-drop",
         type=float,
         default=0.05,

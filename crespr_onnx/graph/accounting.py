@@ -15,7 +15,10 @@ from crespr_onnx.layout import DEPTHWISE
 
 WEIGHTED = frozenset({"Conv", "ConvTranspose", "Gemm", "MatMul"})
 # Operators that only show stored numbers in another form.
-VIEWS = frozenset({"Identity", "Transpose", "Reshape", "Squeeze", "Unsqueeze", "Flatten", "Cast"})
+VIEWS = frozenset(
+    {"Identity", "Transpose", "Reshape", "Squeeze", "Unsqueeze", "Flatten", "Cast",
+     "DequantizeLinear"}
+)  # fmt: skip
 CLUSTERS_MARK = "crespr.clusters"
 
 

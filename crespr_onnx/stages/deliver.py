@@ -31,14 +31,18 @@ from crespr_onnx.targets.check import run_artefact, time_artefact
 from crespr_onnx.targets.compile import compile_model
 
 MODEL = "model.onnx"
+FLOAT32_MODEL = "model.float32.onnx"
+"""The model before it went to another number format."""
 FILES = (
-    MODEL, MODEL + DATA_SUFFIX, "model.so", "artefact.json", "run.py", *LIBRARIES,
+    MODEL, MODEL + DATA_SUFFIX, FLOAT32_MODEL, FLOAT32_MODEL + DATA_SUFFIX,
+    "model.so", "artefact.json", "run.py", *LIBRARIES,
     "libmodel.a", "tiny.h", "kernels.cu", "modules.json", "config.toml", "report.json",
     "report.html",
 )  # fmt: skip
 ARTEFACT = "model.so"
 SCHEMA = "1"
 ARTEFACT_TOLERANCE = 1e-4
+FLOAT32 = "float32"
 
 Arrays = dict[str, NDArray[Any]]
 
@@ -49,8 +53,9 @@ def write_model(
     layout: Layout,
     settings: CompressSettings,
     folder: OutputFolder,
+    name: str = MODEL,
 ) -> Path:
-    """Writes model.onnx with its marks among the metadata; the user's own metadata stays.
+    """Writes a model with its marks among the metadata; the user's own metadata stays.
 
     Weights of more than 1 GiB go into model.onnx.data beside it.
     """
@@ -71,7 +76,7 @@ def write_model(
         for value in node.outputs:
             if not value.is_graph_output():
                 value.shape, value.type = None, None
-    path = folder.file(MODEL)
+    path = folder.file(name)
     save_model(delivered, path)
     return path
 
@@ -132,37 +137,44 @@ def compile_target(
     return compile_model(path, folder, find_target(settings.target), shapes)
 
 
-def check_artefact(folder: Path, model: Path, sample: Arrays) -> None:
+def check_artefact(
+    folder: Path, model: Path, sample: Arrays, tolerance: float = ARTEFACT_TOLERANCE
+) -> None:
     """Runs an artefact in a fresh process, or an emulator, and compares it with ONNX Runtime.
 
     Raises:
-        VerificationError: if an output differs by more than 1e-4 of its largest value.
+        VerificationError: if an output differs by more than this share of its largest value.
         CompileError: if the artefact does not run.
     """
     expected, actual = run(model, sample), run_artefact(folder, sample)
     for name, reference in expected.items():
         scale = max(float(np.abs(reference).max(initial=0.0)), 1e-12)
         worst = float(np.abs(reference - actual[name]).max(initial=0.0)) / scale
-        if not worst <= ARTEFACT_TOLERANCE:
+        if not worst <= tolerance:
             raise VerificationError(
                 f"the compiled artefact's output '{name}' differs from ONNX Runtime's by "
-                f"{worst:.3g} of its largest value; at most {ARTEFACT_TOLERANCE:g} is allowed"
+                f"{worst:.3g} of its largest value; at most {tolerance:g} is allowed"
             )
 
 
 def measure_latency(
-    dense: Path, compressed: Path, sample: Arrays, artefact: Artefact | None
-) -> Latency:
+    dense: Path, compressed: Path, sample: Arrays, artefact: Artefact | None, float32: Path | None
+) -> tuple[Latency, float | None]:
     """Times dense and compressed model, and the artefact, side by side on one thread.
 
     The artefact is not timed where it does not run on this machine as it is.
+
+    Returns:
+        The times of what is delivered, and that of the compressed model in float32, if given.
     """
     models = {"dense_onnxruntime": dense, "compressed_onnxruntime": compressed}
+    if float32 is not None:
+        models[FLOAT32] = float32
     if artefact is not None and artefact.place.ran == "here":
         times = time_artefact(artefact.folder, models, sample)
     else:
         times = {name: t.median_ms for name, t in time_models(models, sample).items()}
-    return Latency(
+    latency = Latency(
         batch=1,
         threads=1,
         dense_onnxruntime=times["dense_onnxruntime"],
@@ -170,3 +182,4 @@ def measure_latency(
         compressed_tvm=times.get("compressed_tvm"),
         method=METHOD,
     )
+    return latency, times.get(FLOAT32)

@@ -52,7 +52,9 @@ def speed_up(latency: Latency) -> float:
 def remarks(report: Report) -> list[str]:
     """What a user must hear although no gate failed."""
     artefact, latency = report.artefact, report.latency_ms
-    said = [artefact.remark] if artefact is not None and artefact.remark else []
+    said = _about_number_format(report)
+    if artefact is not None and artefact.remark:
+        said.append(artefact.remark)
     tvm = None if latency is None else latency.compressed_tvm
     if latency is None or tvm is None or tvm <= latency.compressed_onnxruntime:
         return said
@@ -61,3 +63,29 @@ def remarks(report: Report) -> list[str]:
         f"the compiled artefact is {tvm / latency.compressed_onnxruntime:.1f} times slower than "
         "ONNX Runtime on model.onnx; deploy model.onnx where you can choose",
     ]
+
+
+def _about_number_format(report: Report) -> list[str]:
+    """Where narrower numbers do not bring what they are for, with the figures."""
+    narrow, ratio, latency = report.number_format, report.ratio, report.latency_ms
+    if narrow is None:
+        return []
+    said = []
+    before, after = narrow.latency_float32_ms, latency and latency.compressed_onnxruntime
+    if before and after and after > before:
+        said.append(
+            f"in ONNX Runtime on this machine the {narrow.name} model takes "
+            f"{after / before:.2f} times as long as in float32"
+        )
+    size = narrow.bytes_float32
+    if size and ratio is not None and ratio.bytes_after >= size:
+        said.append(
+            f"the {narrow.name} model takes {ratio.bytes_after / size:.2f} times the bytes of its "
+            "float32 form: what the format adds outweighs what the weights save"
+        )
+    if narrow.artefact == "float32":
+        said.append(f"the compiled artefact computes in float32: {narrow.artefact_reason}")
+    kept = sum(layer.format == "float32" for layer in narrow.layers)
+    if kept:
+        said.append(f"{kept} of {len(narrow.layers)} layers stayed in float32")
+    return said

@@ -29,7 +29,16 @@ _LAYOUT = "crespr.layout"
 _SELECTIONS = "crespr.selections"
 PHASES = ("restrict", "tune")
 # They decide nothing about the outcome of training; data and model are told by their content.
-_FREE = ("output", "resume", "force", "max_drop", "min_speedup", "eval_data", "target")
+_FREE = (
+    "output",
+    "resume",
+    "force",
+    "max_drop",
+    "min_speedup",
+    "eval_data",
+    "target",
+    "number_format",
+)
 
 
 @dataclass(frozen=True)
