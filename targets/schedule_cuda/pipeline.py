@@ -22,12 +22,15 @@ from crespr_onnx.targets.schedule_cuda.conv2d import legalize_conv2d
 from crespr_onnx.targets.schedule_cuda.conv2d_rule import schedule_convolution
 from crespr_onnx.targets.schedule_cuda.matmul import emit_matmul, legalize_matmul
 from crespr_onnx.targets.schedule_cuda.rules import schedule_elementwise, schedule_reduction
+from crespr_onnx.targets.schedule_cuda.threads import loops_of
 
 log = logging.getLogger(__name__)
 
 Rule = Callable[[tvm.tirx.PrimFunc, tvm.target.Target], tvm.tirx.PrimFunc | None]
 
 
+LEAST_SIDE = 64
+"""Of a matrix product from which on dlight's tiles are used."""
 LEGALIZE = {"relax.nn.conv2d": legalize_conv2d, "relax.matmul": legalize_matmul}
 
 
@@ -108,14 +111,36 @@ def schedule_function(
     raise CompileError(f"no CUDA schedule fits the kernel {name!r}; use --target onnx")
 
 
-def _ours(function: tvm.tirx.PrimFunc, target: tvm.target.Target) -> tvm.tirx.PrimFunc | None:
+def _kernel(function: tvm.tirx.PrimFunc, target: tvm.target.Target) -> tvm.tirx.PrimFunc | None:
+    """Around a computation of our own."""
     sch = Schedule(function)
-    blocks = mark.blocks_of(sch)
-    for block in blocks:
-        if mark.annotation(sch, block, mark.KERNEL) == "conv2d":
+    for block in mark.blocks_of(sch):
+        kernel = mark.annotation(sch, block, mark.KERNEL)
+        if kernel == "conv2d":
             schedule_convolution(sch, block, CAPABILITIES[str(target.attrs["arch"])])
             return sch.mod["main"]
-    reductions = [block for block in blocks if mark.reduces(sch, block)]
+        if kernel == "matmul":
+            schedule_reduction(sch, block)
+            return sch.mod["main"]
+    return None
+
+
+def _tiled(function: tvm.tirx.PrimFunc, target: tvm.target.Target) -> tvm.tirx.PrimFunc | None:
+    """A product large enough for the tiles of dlight's rule, which pads to them."""
+    sch = Schedule(function)
+    reductions = [block for block in mark.blocks_of(sch) if mark.reduces(sch, block)]
+    if len(reductions) != 1:
+        return None
+    parallel, _ = loops_of(sch, reductions[0])
+    if len(parallel) < 2 or any(mark.extent(sch, loop) < LEAST_SIDE for loop in parallel[-2:]):
+        return None
+    return _dlight(dl.gpu.Matmul())(function, target)
+
+
+def _plain(function: tvm.tirx.PrimFunc, target: tvm.target.Target) -> tvm.tirx.PrimFunc | None:
+    """Element-wise work, or one reduction."""
+    sch = Schedule(function)
+    reductions = [block for block in mark.blocks_of(sch) if mark.reduces(sch, block)]
     if len(reductions) > 1:
         return None
     if reductions:
@@ -144,8 +169,9 @@ def _dlight(rule: dl.ScheduleRule) -> Rule:
 
 
 RULES: dict[str, Rule] = {
-    "ours": _ours,
-    "dlight Matmul": _dlight(dl.gpu.Matmul()),
+    "kernel": _kernel,
+    "dlight Matmul": _tiled,
+    "plain": _plain,
     "dlight GeneralReduction": _dlight(dl.gpu.GeneralReduction()),
     "dlight Fallback": _dlight(dl.gpu.Fallback()),
 }

@@ -83,7 +83,7 @@ def _tiles(work: Work) -> Iterator[Tile]:
                     fitting = (
                         depth
                         for depth in reversed(_divisors(work.per_group, work.per_group))
-                        if 4 * _staged(Tile(channels, rows, height, width, depth), work)
+                        if 4 * staged_numbers(Tile(channels, rows, height, width, depth), work)
                         <= SHARED_BYTES
                     )
                     yield Tile(channels, rows, height, width, next(fitting, 1))
@@ -93,7 +93,7 @@ def _divisors(number: int, most: int) -> list[int]:
     return [d for d in range(1, min(number, most) + 1) if number % d == 0]
 
 
-def _staged(tile: Tile, work: Work) -> int:
+def staged_numbers(tile: Tile, work: Work) -> int:
     """Numbers in shared memory at a time."""
     patch = tile.depth
     for size, kernel, stride, dilation in zip(
@@ -117,7 +117,7 @@ def _cycles(tile: Tile, work: Work) -> float:
     blocks = work.batch * work.groups * (work.per_group_out // (tile.channels * tile.rows))
     blocks *= (work.height // tile.height) * (work.width // tile.width)
     steps = work.per_group * taps * (2 * tile.rows + 1)
-    copies = 6 * chunks * ceil(_staged(tile, work) / tile.threads)
+    copies = 6 * chunks * ceil(staged_numbers(tile, work) / tile.threads)
     issue = warps * (steps + copies) / 4
     # One warp alone starts an instruction every four cycles at best, however idle the rest is.
     alone = 4 * (steps + copies)

@@ -38,9 +38,12 @@ class Net:
         self.nodes.append(onnx.helper.make_node(op, inputs, [name], name, **attributes))
         return name
 
-    def check(self, folder: Path, threads: int = 1) -> None:
+    def outputs(self) -> list[str]:
         used = {name for node in self.nodes for name in node.input}
-        outputs = [node.output[0] for node in self.nodes if node.output[0] not in used]
+        return [node.output[0] for node in self.nodes if node.output[0] not in used]
+
+    def save(self, folder: Path) -> Path:
+        outputs = self.outputs()
         kind = onnx.TensorProto.FLOAT
         graph = onnx.helper.make_graph(
             self.nodes,
@@ -52,6 +55,11 @@ class Net:
         opset = [onnx.helper.make_opsetid("", 17)]
         model = onnx.helper.make_model(graph, opset_imports=opset, ir_version=8)
         onnx.save(model, folder / "net.onnx")
+        return folder / "net.onnx"
+
+    def check(self, folder: Path, threads: int = 1) -> None:
+        outputs = self.outputs()
+        self.save(folder)
         session = onnxruntime.InferenceSession(
             folder / "net.onnx", providers=["CPUExecutionProvider"]
         )
