@@ -1,11 +1,12 @@
 """Building a model for CUDA devices, with kernels compiled here; no GPU or driver is needed.
 
 TVM embeds CUDA *source* where its CUDA runtime cannot be loaded, as on any machine without a
-driver, and says nothing. So its source is compiled here, and put in place of the source while the
-library is packed. Imports TVM: only processes of `worker` import this module.
+driver, and says nothing. So its source is compiled here, and what comes of it is put in its place
+while the library is packed (`cuda_pack`).
+
+Imports TVM: only processes of `worker` import this module.
 """
 
-import struct
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -16,9 +17,9 @@ import tvm_ffi
 
 from crespr_onnx.errors import CompileError
 from crespr_onnx.targets.brief import brief
-from crespr_onnx.targets.cubin import find_images
 from crespr_onnx.targets.cuda import needs_of
 from crespr_onnx.targets.cuda_compiler import DeviceCode, compile_source, find_compiler
+from crespr_onnx.targets.cuda_pack import check_library, put_code
 from crespr_onnx.targets.link import link_library, run_compiler
 from crespr_onnx.targets.schedule_cuda.pipeline import lower_module, schedule_module
 from crespr_onnx.targets.system import System, compiler
@@ -133,47 +134,3 @@ def _export(
     except Exception as error:
         raise CompileError(f"linking the artefact failed: {brief(error)}") from error
     check_library(path.read_bytes(), source, code)
-
-
-def put_code(blob: bytes, source: str, image: bytes) -> bytes:
-    """Put compiled kernels into what TVM packed, in place of their source.
-
-    As TVM writes it: the size of what follows; somewhere in it "cuda" and the size of that module's
-    bytes, which are format, table of functions, and code. Strings stand behind their sizes; all
-    sizes are 64 bits.
-
-    Raises:
-        CompileError: the source is not there as expected.
-    """
-    text, kind = source.encode(), _string(b"cuda")
-    found = blob.find(_string(text))
-    start = blob.rfind(kind, 0, max(blob.rfind(kind, 0, max(found, 0)), 0))
-    head = start + len(kind)
-    format_at = head + 8
-    if found < 0 or start < 0 or not blob.startswith(kind, format_at):
-        raise CompileError("TVM packed the kernels in an unknown way; use --target onnx")
-    end = found + 8 + len(text)
-    (size,) = struct.unpack_from("<Q", blob, head)
-    if format_at + size != end and format_at + size > len(blob):
-        raise CompileError("TVM packed the kernels in an unknown way; use --target onnx")
-    functions = blob[format_at + len(kind) : found]
-    module = _string(b"cubin") + functions + _string(image) + blob[end : format_at + size]
-    packed = blob[8:head] + struct.pack("<Q", len(module)) + module + blob[format_at + size :]
-    return struct.pack("<Q", len(packed)) + packed
-
-
-def _string(text: bytes) -> bytes:
-    return struct.pack("<Q", len(text)) + text
-
-
-def check_library(library: bytes, source: str, code: DeviceCode) -> None:
-    """Hold a library against what was compiled for it.
-
-    Raises:
-        CompileError: it embeds source, or other device code.
-    """
-    if source.encode() in library:
-        raise CompileError("the artefact embeds CUDA source instead of compiled kernels")
-    expected = set(find_images(code.image))
-    if set(find_images(library)) != expected or code.image not in library:
-        raise CompileError("the artefact does not embed the kernels that were compiled for it")
