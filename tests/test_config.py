@@ -79,7 +79,8 @@ def test_every_field_can_be_set_on_the_command_line() -> None:
         *("--image-std", ".229,.224,.225", "--image-scale", "1", "--criterion", "taylor"),
         *("--clusters", "8", "--epochs", "3", "--batch-size", "64", "--lr", "1e-5"),
         *("--loss", "losses:mine", "--patience", "4", "--precision", "bf16"),
-        *("--max-drop", ".01", "--min-speedup", "2.5", "--form", "separate"),
+        *("--number-format", "int8", "--max-drop", ".01", "--min-speedup", "2.5"),
+        *("--form", "separate"),
         *("--input-shape", "a b:0:1x3x224", "--input-shape", "ids:1"),
         *("--threads", "2", "--seed", "7"),
     )
@@ -124,7 +125,8 @@ def test_the_file_as_it_is_written() -> None:
         "# The settings of a run of crespr-onnx compress; --config takes them again.\n"
         'model = "m.onnx"\nratio = 0.5\ntarget = "onnx"\ncriterion = "magnitude"\n'
         'clusters = "auto"\nepochs = 15\nbatch_size = 128\nlr = 0.01\nprecision = "auto"\n'
-        'max_drop = 0.05\nmin_speedup = 1.0\nform = "grouped"\nseed = 0\n'
+        'number_format = "float32"\nmax_drop = 0.05\nmin_speedup = 1.0\nform = "grouped"\n'
+        "seed = 0\n"
         '\n[input_shape]\n"x" = [1, 2]\n'
     )
 

@@ -27,6 +27,7 @@ GOOD = CompressSettings(Path("m.onnx"), 0.9)
         ("max_drop", 0),
         ("max_drop", 1),
         ("min_speedup", 0),
+        ("number_format", "int8"),
         ("form", "separate"),
         ("threads", 1),
         ("seed", 2**32 - 1),
@@ -56,6 +57,7 @@ def test_values_that_pass(name: str, value: Any) -> None:
         ("max_drop", nan, "--max-drop is nan; it must be from 0 to 1"),
         ("min_speedup", -1.0, "--min-speedup is -1.0; it must be 0 or more; 0 takes any speed"),
         ("min_speedup", inf, "--min-speedup is inf; it must be 0 or more"),
+        ("number_format", "fp16", "--number-format is fp16; it must be one of float32, float16"),
         ("form", "dense", "--form is dense; it must be one of grouped, separate"),
         (
             "patience",

@@ -67,7 +67,9 @@ def narrow(float32: ir.Model, train: Samples | None, settings: CompressSettings)
         scheme = scheme_for(settings.target)
         model = to_int8(float32, chosen.batches(_BATCH), scheme)
     except ModelError as error:
-        raise ModelError(f"{error}; --resume with another --number-format goes on") from error
+        raise ModelError(
+            f"{error}; --resume with another --number-format goes on from here"
+        ) from error
     method = f"ONNX Runtime's static quantiser, QDQ, least to largest value: {scheme}"
     return Narrowed(model, method, len(chosen))
 
