@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import onnx
 import pytest
-from pipeline_models import DIGITS, compress, normal, stored, tree, write_data, write_model
+from pipeline_models import DIGITS, MLP, compress, normal, stored, tree, write_data, write_model
 
 from crespr_onnx import pipeline
 from crespr_onnx.errors import DataError, ModelError, VerificationError
@@ -117,6 +117,12 @@ def test_float16_needs_none_and_is_compared_on_random_inputs(tmp_path: Path) -> 
 
 def test_the_accuracy_gate_is_about_the_narrow_model(tmp_path: Path) -> None:
     """One huge sample to calibrate on: all others fall on the same few steps of int8."""
+    w3 = normal(6, 3, 16)
+    arrays = {
+        "w1": normal(1, 8, 16), "b1": np.zeros(16, np.float32), "w2": normal(3, 16, 16),
+        "w3": w3 - w3.mean(0), "b3": np.zeros(3, np.float32),
+    }  # fmt: skip
+    write_model(tmp_path / "mlp.onnx", MLP, **arrays)
     x = normal(7, 96, 8)
     x[0] *= 1e4
     np.savez(tmp_path / "data.npz", x=x)
