@@ -1,4 +1,4 @@
-"""From which of two forms of a model its artefact is compiled: float32, or narrower numbers."""
+"""From which form of a model its artefact is compiled: float32, or narrower numbers."""
 
 import os
 import tempfile
@@ -42,11 +42,11 @@ def compile_either(
     folder: Path,
     sample: Arrays,
 ) -> Chosen:
-    """Compiles both forms, and keeps the narrow one where it pays.
+    """Compiles both forms, and keeps the narrow one if it was measured to take less time.
 
-    It pays if it takes less time, or less space on the board where time cannot be measured here.
-    TVM computes int8 models in float32 between roundings, and float16 where processors have no
-    arithmetic for it by way of float32, so that it often does not.
+    Often it does not: TVM computes int8 models in float32 between roundings, and float16 by way of
+    float32 on processors without arithmetic for it. So where time cannot be measured here, it is
+    float32 as well, and the size of the other is told.
 
     Args:
         float32: file and content of the model in float32.
@@ -90,7 +90,7 @@ def _compare(
     sizes = [sum(artefact.files.values()) for artefact in (wide, narrow)]
     size = f"{sizes[1] / sizes[0]:.2f} times the bytes"
     if wide.place.ran != "here":
-        return sizes[1] < sizes[0], f"from the {name} model it takes {size}"
+        return False, f"from the {name} model it takes {size}, and its time is not known here"
     # Each beside the same model in ONNX Runtime, so that what else the machine does cancels out.
     times = [time_artefact(artefact.folder, {"by": model}, sample) for artefact in (wide, narrow)]
     ratios = [each["compressed_tvm"] / each["by"] for each in times]
