@@ -4,6 +4,7 @@ import ctypes
 import platform
 
 from crespr_onnx.targets.cuda import CAPABILITIES, DRIVER, TOOLKIT_MAJOR
+from crespr_onnx.targets.run import load_cuda
 from crespr_onnx.targets.system import is_here
 
 DRIVER_LIBRARY = "libcuda.so.1"
@@ -27,6 +28,10 @@ def obstacle(capability: str) -> str | None:
         return f"the GPU here is {found}"
     if version < TOOLKIT_MAJOR * 1000:
         return f"the driver here is for CUDA {version // 1000}; driver {DRIVER} or newer is needed"
+    try:
+        load_cuda()
+    except OSError as error:
+        return str(error)
     return None
 
 

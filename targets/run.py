@@ -130,7 +130,7 @@ def _load_runtime(folder: Path, on_cuda: bool = False) -> None:
     with suppress(PackageNotFoundError):
         places.append(Path(str(distribution("apache-tvm").locate_file("tvm/lib"))))
     if on_cuda:
-        _load_cuda()
+        load_cuda()
     for name in (*RUNTIME, *([CUDA_RUNTIME] if on_cuda else [])):
         found = [place / name for place in places if (place / name).is_file()]
         if found:
@@ -139,8 +139,12 @@ def _load_runtime(folder: Path, on_cuda: bool = False) -> None:
             raise FileNotFoundError(f"no {name} in {folder}, nor the Python package apache-tvm")
 
 
-def _load_cuda() -> None:
-    """Load CUDA's runtime, from the system or from the package that NVIDIA publishes of it."""
+def load_cuda() -> None:
+    """Load CUDA's runtime, from the system or from the package that NVIDIA publishes of it.
+
+    Raises:
+        OSError: it is in neither, or does not load.
+    """
     with suppress(OSError):
         ctypes.CDLL(CUDA_LIBRARY, ctypes.RTLD_GLOBAL)
         return

@@ -61,7 +61,11 @@ def test_targets(call: Any) -> None:
         "cortex-a78,\n"
         "         neoverse-n1, neoverse-v1\n"
         "armv7  32-bit ARM boards with NEON, as a static library in plain C\n"
-        "       armv7:CORE for one of cortex-a7, cortex-a8, cortex-a9, cortex-a15, cortex-a17\n",
+        "       armv7:CORE for one of cortex-a7, cortex-a8, cortex-a9, cortex-a15, cortex-a17\n"
+        "cuda   CUDA devices, through TVM; alone it means sm_87 (Jetson Orin)\n"
+        "       cuda:CAPABILITY for one of sm_75, sm_80, sm_86, sm_87, sm_89, sm_90, sm_100, "
+        "sm_110, sm_120,\n"
+        "         sm_121\n",
         "",
     )
 
@@ -74,6 +78,7 @@ def test_targets_as_json(call: Any) -> None:
         ("cpu", True),
         ("arm64", True),
         ("armv7", True),
+        ("cuda", True),
     ]
 
 

@@ -59,8 +59,8 @@ from command_line import COMPRESS_HELP
             "error: --criterion is random; it must be one of magnitude, taylor, hessian, lrp\n",
         ),
         (
-            ["compress", "m.onnx", "--ratio", ".9", "--target", "cuda"],
-            "error: unknown target 'cuda'; known targets: arm64, armv7, cpu, onnx\n",
+            ["compress", "m.onnx", "--ratio", ".9", "--target", "gpu"],
+            "error: unknown target 'gpu'; known targets: arm64, armv7, cpu, cuda, onnx\n",
         ),
         (
             ["compress", "m.onnx", "--ratio", ".9", "--image-mean", "0"],

@@ -56,7 +56,10 @@ def one_line(text: str) -> bool:
             "--clusters 17 is more than this model has room for: no layer can be split into more "
             "than 4; give at most 4, or auto",
         ),
-        ({"target": "toaster"}, "unknown target 'toaster'; known targets: arm64, armv7, cpu, onnx"),
+        (
+            {"target": "toaster"},
+            "unknown target 'toaster'; known targets: arm64, armv7, cpu, cuda, onnx",
+        ),
     ],
 )
 def test_2_usage(compress: Run, tmp_path: Path, settings: dict[str, Any], message: str) -> None:

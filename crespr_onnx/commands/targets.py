@@ -43,7 +43,8 @@ def targets(fetch: str | None, as_json: bool) -> int:
     for target in TARGETS.values():
         click.echo(f"{target.name:<{width}}  {target.description}")
         if target.cores:
-            cores = f"{target.name}:CORE for one of {', '.join(target.cores)}"
+            variant = target.variant.upper()
+            cores = f"{target.name}:{variant} for one of {', '.join(target.cores)}"
             click.echo(
                 fill(
                     cores,

@@ -54,12 +54,20 @@ def build_kernels(artefact: Path, folder: Path) -> Path:
     return library
 
 
+def stand_in_environment(artefact: Path, folder: Path) -> dict[str, str]:
+    """Environment of a process that finds a GPU of capability 9.0 for this artefact only."""
+    return {
+        **os.environ,
+        "LD_LIBRARY_PATH": str(build_stand_in(folder / "drivers")),
+        "CUDA_STAND_IN_KERNELS": str(build_kernels(artefact, folder)),
+    }
+
+
 def run_on_stand_in(
     artefact: Path, inputs: Mapping[str, NDArray[Any]], folder: Path
 ) -> dict[str, NDArray[Any]]:
     """Outputs by name, computed by the artefact's own ``run.py``."""
-    drivers = build_stand_in(folder / "drivers")
-    kernels = build_kernels(artefact, folder)
+    environment = stand_in_environment(artefact, folder)
     np.savez(folder / "in.npz", *inputs.values())
     code = (
         "import sys, numpy as np\n"
@@ -71,11 +79,6 @@ def run_on_stand_in(
         f"out = model({{n: data[f'arr_{{i}}'] for i, n in enumerate({list(inputs)!r})}})\n"
         f"np.savez({str(folder / 'out.npz')!r}, *out.values())\n"
     )
-    environment = {
-        **os.environ,
-        "LD_LIBRARY_PATH": str(drivers),
-        "CUDA_STAND_IN_KERNELS": str(kernels),
-    }
     done = subprocess.run(
         [sys.executable, "-c", code], env=environment, capture_output=True, text=True, timeout=300
     )

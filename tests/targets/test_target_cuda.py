@@ -2,11 +2,13 @@
 
 import json
 import struct
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 from board_models import NETS, answers, check_close, random_sample, write_net
-from cuda_stand_in_run import run_on_stand_in
+from cuda_stand_in_run import run_on_stand_in, stand_in_environment
 
 from crespr_onnx import pipeline
 from crespr_onnx.errors import CompileError, UsageError
@@ -226,3 +228,36 @@ def test_stand_in_notices_threads_that_do_not_wait(tmp_path):
     (folder / "kernels.cu").write_text(source.replace("__syncthreads();", ""))
     with pytest.raises(AssertionError, match="Not equal to tolerance"):
         check_close(run_on_stand_in(folder, sample, tmp_path / "wrong"), expected)
+
+
+def test_with_a_gpu_artefacts_are_run_checked_and_timed(tmp_path):
+    """As far as the stand-in can tell: no GPU has been seen."""
+    require_compiler()
+    if not is_here(CAPABILITIES["sm_90"].system):
+        pytest.skip("the stand-in is for x86-64")
+    model = write_net("mlp", tmp_path)
+    folder = tmp_path / "out"
+    compile_model(model, folder, find_target("cuda:sm_90"), {"x": (1, 40)})
+    code = (
+        "import sys\n"
+        "from pathlib import Path\n"
+        f"sys.path.insert(0, {str(Path(__file__).parent)!r})\n"
+        "from board_models import answers, check_close, random_sample\n"
+        "from crespr_onnx.stages.deliver import check_artefact\n"
+        "from crespr_onnx.targets import find_target\n"
+        "from crespr_onnx.targets.check import time_artefact\n"
+        "from crespr_onnx.targets.cuda_gpu import obstacle\n"
+        "from crespr_onnx.targets.place import place_of\n"
+        f"folder, model = Path({str(folder)!r}), Path({str(model)!r})\n"
+        "sample = random_sample(model, 0)\n"
+        "check_artefact(folder, model, sample)\n"
+        "times = time_artefact(folder, {'dense': model}, sample, rounds=3, round_seconds=0.001)\n"
+        "print(place_of(find_target('cuda:sm_90')).ran, '|', obstacle('sm_80'), '|', *times)\n"
+        "print(min(times.values()) > 0)\n"
+    )
+    environment = stand_in_environment(folder, tmp_path)
+    done = subprocess.run(
+        [sys.executable, "-c", code], env=environment, capture_output=True, text=True, timeout=300
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == "here | the GPU here is sm_90 | dense compressed_tvm\nTrue\n"

@@ -6,7 +6,9 @@ from typing import Any
 
 from board_models import require_emulation
 
-NAMES = {"libtvm_runtime.so", "libtvm_runtime_extra.so", "libtvm_ffi.so"}
+NAMES = {
+    "libtvm_runtime.so", "libtvm_runtime_extra.so", "libtvm_runtime_cuda.so", "libtvm_ffi.so",
+}  # fmt: skip
 
 
 def test_fetched_files_are_named_with_their_sizes(call: Any) -> None:
