@@ -7,6 +7,7 @@ while the library is packed (`cuda_pack`).
 Imports TVM: only processes of `worker` import this module.
 """
 
+import logging
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -24,6 +25,8 @@ from crespr_onnx.targets.link import link_library, run_compiler
 from crespr_onnx.targets.schedule_cuda.pipeline import lower_module, schedule_module
 from crespr_onnx.targets.system import System, compiler
 from crespr_onnx.targets.target import Target
+
+log = logging.getLogger(__name__)
 
 _CREATE = "ffi.Module.create.cuda"
 
@@ -70,14 +73,7 @@ def build_for_cuda(path: Path, module: tvm.IRModule, target: Target) -> CudaBuil
     # Without it TVM leaves the source to us, whether there is a driver here or not.
     if tvm_ffi.get_global_func(_CREATE, allow_missing=True) is not None:
         tvm_ffi.registry.remove_global_func(_CREATE)
-    try:
-        kind = tvm.target.Target(options)
-        lowered = lower_module(schedule_module(module, kind), kind)
-        executable = tvm.compile(lowered, target=kind, relax_pipeline=None)
-    except CompileError:
-        raise
-    except Exception as error:
-        raise CompileError(f"TVM cannot compile the model: {brief(error)}") from error
+    executable = _compile(module, tvm.target.Target(options))
     source = cuda_source(executable.mod)
     code = compile_source(source, options["arch"])
     _export(executable, source, code, path, target.system)
@@ -88,6 +84,19 @@ def build_for_cuda(path: Path, module: tvm.IRModule, target: Target) -> CudaBuil
         "kernels": [asdict(use) for use in code.uses],
     }
     return CudaBuild(source, manifest)
+
+
+def _compile(module: tvm.IRModule, target: tvm.target.Target) -> tvm.runtime.Executable:
+    try:
+        try:
+            lowered = lower_module(schedule_module(module, target), target)
+            return tvm.compile(lowered, target=target, relax_pipeline=None)
+        except Exception as error:
+            # Code generation may refuse what a schedule made; TVM's own are better than none.
+            log.warning("compiling with TVM's schedules: %s", brief(error))
+            return tvm.compile(module, target=target)
+    except Exception as error:
+        raise CompileError(f"TVM cannot compile the model: {brief(error)}") from error
 
 
 def cuda_source(module: tvm.runtime.Module) -> str:

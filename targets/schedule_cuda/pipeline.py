@@ -68,17 +68,19 @@ def schedule_module(module: tvm.IRModule, target: tvm.target.Target) -> tvm.IRMo
         )(read_selected(plain, Kernels(legalize_conv2d, emit_matmul)))
         for variable, function in lowered.functions_items():
             if isinstance(function, tvm.tirx.PrimFunc):
-                lowered[variable] = schedule_function(function, target, variable.name_hint)
-    return _narrow(lowered)
+                scheduled = schedule_function(function, target, variable.name_hint)
+                lowered[variable] = _narrow(scheduled)
+    return lowered
 
 
-def _narrow(module: tvm.IRModule) -> tvm.IRModule:
+def _narrow(function: tvm.tirx.PrimFunc) -> tvm.tirx.PrimFunc:
     """Compute indices in 32 bits: a device takes several steps for 64."""
+    narrow = tvm.tirx.transform.ForceNarrowIndexToInt32()
     try:
-        return tvm.tirx.transform.ForceNarrowIndexToInt32()(module)
-    except Exception as error:  # a tensor of 2^31 elements or more
+        return narrow(tvm.IRModule({"main": function}))["main"]
+    except Exception as error:  # a tensor of 2^31 elements or more, or a size that is not known
         log.debug("indices stay as they are: %s", brief(error))
-        return module
+        return function
 
 
 def lower_module(module: tvm.IRModule, target: tvm.target.Target) -> tvm.IRModule:

@@ -52,7 +52,8 @@ def schedule_reduction(sch: Schedule, kernel: SBlockRV) -> None:
     points = points or [sch.add_unit_loop(outer)]
     at = bind_warps(sch, points, WARPS) if shared else bind_flat(sch, points, THREADS)
     if behind:
-        sch.set_scope(kernel, 0, "local")
+        for i in range(len(sch.get(kernel).writes)):  # two for the largest value and its position
+            sch.set_scope(kernel, i, "local")
         sch.compute_at(kernel, at)
         # Of the loops below, those for a single point are gone: all that are left accumulate.
         reduced = sch.get_loops(kernel)[len(sch.get_loops(last)) :]

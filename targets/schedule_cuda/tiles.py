@@ -5,6 +5,7 @@ By a model of the device, not by measurement: see `_cycles`.
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import islice
 from math import ceil
 
 MAX_THREADS = 256
@@ -70,7 +71,11 @@ class Tile:
 
 
 def choose_tile(work: Work) -> Tile:
-    """The tile with the fewest estimated cycles."""
+    """The tile with the fewest estimated cycles.
+
+    Raises:
+        ValueError: none fits in shared memory.
+    """
     return min(_tiles(work), key=lambda tile: (_cycles(tile, work), tile.threads, tile.rows))
 
 
@@ -80,13 +85,15 @@ def _tiles(work: Work) -> Iterator[Tile]:
             for rows in _divisors(work.per_group_out, MAX_ROWS):
                 most = MAX_THREADS // width // height
                 for channels in _divisors(work.per_group_out // rows, most):
-                    fitting = (
-                        depth
+                    tiles = (
+                        Tile(channels, rows, height, width, depth)
                         for depth in reversed(_divisors(work.per_group, work.per_group))
-                        if 4 * staged_numbers(Tile(channels, rows, height, width, depth), work)
-                        <= SHARED_BYTES
                     )
-                    yield Tile(channels, rows, height, width, next(fitting, 1))
+                    yield from islice((t for t in tiles if _fits(t, work)), 1)
+
+
+def _fits(tile: Tile, work: Work) -> bool:
+    return 4 * staged_numbers(tile, work) <= SHARED_BYTES
 
 
 def _divisors(number: int, most: int) -> list[int]:

@@ -42,7 +42,7 @@ def build_kernels(artefact: Path, folder: Path) -> Path:
     source = source.replace("__shared__ alignas(64)", "alignas(64) __shared__")
     found = re.findall(r"^extern \"C\" __global__ .*?\) (\w+)\((.*)\) \{$", source, re.MULTILINE)
     counts = "".join(
-        f'  if (!strcmp(name, "{name}")) return {parameters.count("__restrict__")};\n'
+        f'  if (!strcmp(name, "{name}")) return {len(parameters.split(","))};\n'
         for name, parameters in found
     )
     counting = f'extern "C" int stand_in_parameters(const char* name) {{\n{counts}  return 0;\n}}\n'

@@ -32,6 +32,7 @@ CONVOLUTIONS = [
     ((1, 20, 4, 4), (10, 10, 4, 4), {"group": 2}),
     ((3, 4, 4, 4), (6, 4, 1, 1), {}),
     ((1, 6, 31, 29), (7, 6, 3, 3), {"pads": [1, 1, 1, 1]}),
+    ((1, 2, 40, 40), (4, 2, 31, 31), {}),  # taps that do not fit in shared memory beside it
     ((1, 256, 6, 6), (16, 256, 3, 3), {}),  # more channels than shared memory holds at once
 ]
 PRODUCTS = [
@@ -109,6 +110,8 @@ def test_element_wise_work_and_reductions(tmp_path):
     net.node("LayerNormalization", net.input(2, 5, 70), net.weight(70), net.weight(70))
     net.node("ConvTranspose", net.input(1, 4, 5, 5), net.weight(4, 3, 3, 3), strides=[2, 2])
     net.node("Transpose", net.input(2, 3, 5), perm=[2, 0, 1])
+    # Two results of one reduction.
+    net.node("Cast", net.node("ArgMax", net.input(3, 40), axis=1, keepdims=0), to=1)
     net.node("Concat", net.input(2, 3), net.input(2, 4), axis=1)
     twice = net.input(2, 6)
     net.node("Add", twice, twice)

@@ -7,6 +7,7 @@
 #define CUDA_STAND_IN_DEVICE_H_
 
 #include <math.h>
+#include <string.h>
 
 #include <algorithm>
 
@@ -23,6 +24,12 @@ struct float2 {
 struct float4 {
   float x, y, z, w;
 };
+struct longlong4 {
+  long long x, y, z, w;
+};
+inline longlong4 make_longlong4(long long x, long long y, long long z, long long w) {
+  return {x, y, z, w};
+}
 struct int2 {
   int x, y;
 };
@@ -33,18 +40,29 @@ extern "C" Index threadIdx, blockIdx;
 extern "C" void __syncthreads();
 extern "C" unsigned __activemask();
 /* The value of the lane that is `from` of the caller's warp, once all of its lanes have come here. */
-extern "C" float stand_in_exchange(float value, int from);
+extern "C" long long stand_in_exchange(long long value, int from);
 extern "C" int stand_in_lane();
 
-inline float __shfl_sync(unsigned, float value, int lane, int width) {
-  int base = stand_in_lane() / width * width;
-  return stand_in_exchange(value, base + lane % width);
+template <typename T>
+T Exchange(T value, int from) {
+  long long bits = 0;
+  memcpy(&bits, &value, sizeof value);
+  bits = stand_in_exchange(bits, from);
+  memcpy(&value, &bits, sizeof value);
+  return value;
 }
 
-inline float __shfl_down_sync(unsigned, float value, int offset, int width) {
+template <typename T>
+T __shfl_sync(unsigned, T value, int lane, int width) {
+  int base = stand_in_lane() / width * width;
+  return Exchange(value, base + lane % width);
+}
+
+template <typename T>
+T __shfl_down_sync(unsigned, T value, int offset, int width) {
   int lane = stand_in_lane();
   bool within = lane % width + offset < width;
-  return stand_in_exchange(value, within ? lane + offset : lane);
+  return Exchange(value, within ? lane + offset : lane);
 }
 
 inline float rsqrtf(float value) { return 1.0f / sqrtf(value); }

@@ -29,7 +29,7 @@ struct Fibre {
   Index index = {0, 0, 0};
   int number = 0;
   int turn = 0;
-  float shared[2] = {0, 0};
+  long long shared[2] = {0, 0};
 };
 
 typedef void (*Kernel)(void*, void*, void*, void*, void*, void*, void*, void*, void*, void*, void*,
@@ -99,7 +99,7 @@ void __syncthreads() { Wait(kAtBarrier); }
 unsigned __activemask() { return 0xffffffffu; }
 int stand_in_lane() { return current->number % 32; }
 
-float stand_in_exchange(float value, int from) {
+long long stand_in_exchange(long long value, int from) {
   int turn = current->turn;
   current->turn ^= 1;
   current->shared[turn] = value;
@@ -139,7 +139,7 @@ struct Launch {
 int cuLaunchKernelEx(const Launch* launch, void* function, void** parameters, void**) {
   Dl_info info;
   if (!dladdr(function, &info)) return 1;
-  /* Parameters are pointers; those that a kernel does not have are not read. */
+  /* Parameters are pointers or whole numbers; a kernel does not look at more than it has. */
   void* count = dlsym(dlopen(info.dli_fname, RTLD_NOW | RTLD_NOLOAD), "stand_in_parameters");
   int n = reinterpret_cast<int (*)(const char*)>(count)(info.dli_sname);
   for (int i = 0; i < kArguments; ++i) {
