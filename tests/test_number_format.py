@@ -13,6 +13,7 @@ from crespr_onnx import pipeline
 from crespr_onnx.errors import DataError, ModelError, VerificationError
 from crespr_onnx.graph.load import load_model
 from crespr_onnx.graph.session import run
+from crespr_onnx.graph.verify import verify
 from crespr_onnx.record import NarrowLayer, NumberFormat, Ratio, Report
 from crespr_onnx.report import compare, render_html
 from crespr_onnx.settings import CompressSettings
@@ -72,6 +73,20 @@ def test_the_report_is_about_the_narrow_model(narrow: Any) -> None:
     assert 0 < found.max_rel_diff < (1e-2 if name == "float16" else 0.1)
     assert (found.artefact, found.artefact_reason) == (None, None)
     assert stored(out)["number_format"]["layers"][0]["format"] == name
+
+
+def test_what_is_delivered_can_be_verified(narrow: Any) -> None:
+    """Quantised models are refused as input of `compress`, not of `verify`."""
+    folder, _, name = narrow
+    paths = [folder / "out" / file for file in ("model.float32.onnx", "model.onnx")]
+    x = {"x": 0.1 * X}
+    found = verify(*paths, rtol=1.0, inputs=[x])
+    assert found.passed
+    assert found.max_rel_diff > 0
+    if name == "int8":
+        with pytest.raises(ModelError, match="is quantised; give the floating-point model"):
+            load_model(paths[1])
+        assert load_model(paths[1], quantised=True).signature.inputs[0].name == "x"
 
 
 def test_every_layer_says_in_what_it_is_stored(narrow: Any) -> None:

@@ -101,7 +101,8 @@ def _from_folder(folder: ResultFolder, settings: BenchSettings) -> Subject:
             f"{folder.path}: {dense.path} is not the model that it was compressed from "
             f"(sha256 {dense.sha256[:12]}, was {folder.dense_sha256[:12]})"
         )
-    contestants = Contestant("dense", dense), Contestant("compressed", load_model(folder.model))
+    compressed = load_model(folder.model, quantised=True)
+    contestants = Contestant("dense", dense), Contestant("compressed", compressed)
     shapes = {**folder.input_shapes, **settings.input_shapes}
     target, why_not = folder.timed_target()
     notes += [] if why_not is None else [why_not]
@@ -112,7 +113,8 @@ def _from_models(paths: Sequence[Path], settings: BenchSettings) -> Subject:
     stems = [path.stem for path in paths] + (["dense"] if settings.dense else [])
     whole = len(set(stems)) < len(stems)
     contestants = [
-        Contestant(str(path) if whole else path.stem, load_model(path)) for path in paths
+        Contestant(str(path) if whole else path.stem, load_model(path, quantised=True))
+        for path in paths
     ]
     if settings.dense is not None:
         contestants.insert(0, Contestant("dense", load_model(settings.dense)))

@@ -46,7 +46,11 @@ class LoadedModel:
 
 
 def load_model(
-    path: Path | str, *, max_bytes: int | None = None, large: int = LARGE
+    path: Path | str,
+    *,
+    max_bytes: int | None = None,
+    large: int = LARGE,
+    quantised: bool = False,
 ) -> LoadedModel:
     """Reads, checks and normalises an ONNX model.
 
@@ -59,6 +63,7 @@ def load_model(
             file alone, and every activation of fixed shape, are also bound by what one protobuf
             message can hold, 2 GiB.
         large: initializers of this many bytes or more are kept apart from the protobuf message.
+        quantised: take quantised models as well, which can be run and compared, not compressed.
 
     Raises:
         ModelError: if the file cannot be read, is not a valid ONNX model, reaches outside of its
@@ -69,7 +74,7 @@ def load_model(
     with errors_of(path), _damage_is_an_error():
         proto, sha256, size = read_proto(path, max_bytes)
         _normalise_domain(proto)
-        check_supported(proto)
+        check_supported(proto, quantised=quantised)
         external = check_tensors(proto, path.parent, max_bytes - size)
         order = [tensor.name for tensor in proto.graph.initializer]
         tensors = take_tensors(proto, path.parent, large)

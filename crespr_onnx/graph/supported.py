@@ -35,8 +35,12 @@ QUANTISED = frozenset(
 QUANTISED_PREFIXES = ("QLinear", "QOrdered")
 
 
-def check_supported(model: onnx.ModelProto) -> None:
+def check_supported(model: onnx.ModelProto, *, quantised: bool = False) -> None:
     """Refuses whole classes of models, each with its reason.
+
+    Args:
+        model: what was read.
+        quantised: let quantised operators pass.
 
     Raises:
         ModelError: without operators, inputs or outputs; for an opset outside of OLDEST_OPSET to
@@ -51,7 +55,7 @@ def check_supported(model: onnx.ModelProto) -> None:
         raise ModelError("the model stores sparse initializers; store them dense")
     for body in (graph, *model.functions):
         for index, node in enumerate(nodes_of(body)):
-            _check_node(node, index, version)
+            _check_node(node, index, version, quantised)
     check_functions(model)
     _check_interface(graph)
 
@@ -86,7 +90,7 @@ def _check_opset(model: onnx.ModelProto) -> int:
     return int(opset)
 
 
-def _check_node(node: onnx.NodeProto, index: int, version: int) -> None:
+def _check_node(node: onnx.NodeProto, index: int, version: int, quantised: bool) -> None:
     title = node_title(node, index, version)
     has_graph = any(attribute.HasField("g") or attribute.graphs for attribute in node.attribute)
     if node.op_type in CONTROL_FLOW or (has_graph and node.op_type != "If"):
@@ -94,6 +98,8 @@ def _check_node(node: onnx.NodeProto, index: int, version: int) -> None:
             f"{title} is control flow, which is not supported; "
             "export the model with the branch or the number of steps fixed"
         )
+    if quantised:
+        return
     if node.op_type in QUANTISED or node.op_type.startswith(QUANTISED_PREFIXES):
         raise ModelError(
             f"{title} is quantised; give the floating-point model, "

@@ -1,5 +1,6 @@
 """Turns a float32 model into one that computes in float16, by ONNX Runtime's converter."""
 
+import onnx
 import onnx_ir as ir
 from onnx_ir.passes.common import TopologicalSortPass
 
@@ -25,7 +26,9 @@ def to_float16(model: ir.Model) -> ir.Model:
     proto = to_one_message(model)
     try:
         with quiet():
-            converted = read_back(convert_float_to_float16(proto, keep_io_types=True), model)
+            half = convert_float_to_float16(proto, keep_io_types=True)
+            _drop_repeated_casts(half.graph)
+            converted = read_back(half, model)
             # The casts of inputs and outputs are appended; TVM wants nodes in their order.
             TopologicalSortPass()(converted)
     # The converter raises whatever it stumbles over.
@@ -34,3 +37,15 @@ def to_float16(model: ir.Model) -> ir.Model:
             f"the model cannot be converted to float16: {error or type(error).__name__}"
         ) from error
     return converted
+
+
+def _drop_repeated_casts(graph: onnx.GraphProto) -> None:
+    """Keeps one of the casts that the converter makes for each reader of a tensor, all of one name.
+
+    It makes them where several operators that stay in float32 read the same.
+    """
+    seen: set[str] = set()
+    for node in list(graph.node):
+        if node.op_type == "Cast" and node.output[0] in seen:
+            graph.node.remove(node)
+        seen.update(node.output)

@@ -3,6 +3,7 @@
 import tempfile
 from collections.abc import Iterable
 from dataclasses import dataclass
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from crespr_onnx.graph.session import Arrays
 
 # DequantizeLinear knows a scale per channel from here on.
 PER_CHANNEL_OPSET = 13
+BIASED = frozenset({"Conv", "ConvTranspose", "Gemm"})
 
 
 @dataclass(frozen=True)
@@ -63,6 +65,7 @@ def to_int8(model: ir.Model, batches: Iterable[Arrays], scheme: Int8Scheme) -> i
     from onnxruntime.quantization import QuantFormat, QuantType, quantize_static
 
     proto = to_one_message(model)
+    _own_biases(proto.graph)
     opset = model.opset_imports.get("", 0)
     try:
         with quiet(), tempfile.TemporaryDirectory() as folder:
@@ -98,6 +101,28 @@ class _Reader:
     def get_next(self) -> dict[str, Any] | None:
         batch = next(self._batches, None)
         return None if batch is None else dict(batch)
+
+
+def _own_biases(graph: onnx.GraphProto) -> None:
+    """Gives every node a bias of its own.
+
+    The quantiser copies a bias that several share to its name and a digit, which may be the name
+    of something else.
+    """
+    tensors = {tensor.name: tensor for tensor in graph.initializer}
+    names = {name for node in graph.node for name in (*node.input, *node.output)} | tensors.keys()
+    seen: set[str] = set()
+    for node in graph.node:
+        bias = node.input[2] if node.op_type in BIASED and len(node.input) > 2 else ""
+        if bias not in tensors or bias not in seen:
+            seen.add(bias)
+            continue
+        number = next(n for n in count(len(seen)) if f"{bias}/{n}" not in names)
+        node.input[2] = f"{bias}/{number}"
+        names.add(node.input[2])
+        copy = graph.initializer.add()
+        copy.CopyFrom(tensors[bias])
+        copy.name = node.input[2]
 
 
 def _stacked_weights(proto: onnx.ModelProto) -> list[str]:

@@ -115,7 +115,7 @@ def verify(
 
 def _as_ir(model: AnyModel) -> ir.Model:
     if isinstance(model, Path):
-        return load_model(model).model
+        return load_model(model, quantised=True).model
     if isinstance(model, ir.Model):
         return model
     converted: ir.Model = ir.from_proto(model)

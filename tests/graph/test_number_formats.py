@@ -124,6 +124,34 @@ def test_grouped_convolutions_have_a_scale_per_output_channel(tmp_path: Path) ->
     assert distance(model, narrow, images) < 0.05
 
 
+def test_a_bias_of_two_layers_takes_no_name_that_is_in_use(tmp_path: Path) -> None:
+    """The quantiser calls its second copy of b "b2", as the first layer's output is called."""
+    text = """g (float[N, 8] x) => (float[N, 8] y) {
+        b2 = Gemm (x, w, b)
+        r = Relu (b2)
+        y = Gemm (r, v, b)
+    }"""
+    arrays = {"w": normal(1, 8, 8), "v": normal(2, 8, 8), "b": normal(3, 8)}
+    model = load_model(write_model(tmp_path / "m.onnx", text, **arrays)).model
+    narrow = to_int8(model, BATCHES, X86)
+    assert distance(model, narrow, {"x": X}) < 0.05
+
+
+def test_a_tensor_that_two_float32_operators_read_is_cast_once(tmp_path: Path) -> None:
+    """Min and Max are among those that the converter leaves in float32."""
+    text = """g (float[N, 8] x) => (float[N, 8] y) {
+        h = Mul (x, c)
+        low = Min (h, c)
+        high = Max (h, c)
+        y = Add (low, high)
+    }"""
+    model = load_model(write_model(tmp_path / "m.onnx", text, c=normal(1, 8))).model
+    narrow = to_float16(model)
+    casts = [node.outputs[0].name for node in narrow.graph if node.op_type == "Cast"]
+    assert len(casts) == len(set(casts)) == 6
+    assert distance(model, narrow, {"x": X}) < 2e-3
+
+
 @pytest.mark.parametrize(("opset", "after", "scales"), [(9, 11, []), (12, 12, []), (13, 13, [16])])
 def test_old_opsets_have_one_scale(
     tmp_path: Path, opset: int, after: int, scales: list[int]
