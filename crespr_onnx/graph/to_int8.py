@@ -106,7 +106,7 @@ class _Reader:
 def _own_biases(graph: onnx.GraphProto) -> None:
     """Gives every node a bias of its own.
 
-    The quantiser copies a bias that several share to its name and a digit, which may be the name
+    The quantiser copies a bias that several share to its name and a number, which may be the name
     of something else.
     """
     tensors = {tensor.name: tensor for tensor in graph.initializer}

@@ -125,10 +125,10 @@ def test_grouped_convolutions_have_a_scale_per_output_channel(tmp_path: Path) ->
 
 
 def test_a_bias_of_two_layers_takes_no_name_that_is_in_use(tmp_path: Path) -> None:
-    """The quantiser calls its second copy of b "b2", as the first layer's output is called."""
+    """The quantiser calls its second copy of b "b0", as the first layer's output is called."""
     text = """g (float[N, 8] x) => (float[N, 8] y) {
-        b2 = Gemm (x, w, b)
-        r = Relu (b2)
+        b0 = Gemm (x, w, b)
+        r = Relu (b0)
         y = Gemm (r, v, b)
     }"""
     arrays = {"w": normal(1, 8, 8), "v": normal(2, 8, 8), "b": normal(3, 8)}
