@@ -60,9 +60,9 @@ def choose_plan(
         return losses[-1]
 
     first = [try_out(plan, steps) for plan in plans]
-    finalists = [plans[i] for i in np.argsort(first, kind="stable")[:FINALISTS]]
+    finalists = [plans[i] for i in np.argsort(first, kind="stable")[:FINALISTS].tolist()]
     last = [try_out(plan, FINAL_STEPS * steps) for plan in finalists]
-    chosen = finalists[int(np.argsort(last, kind="stable")[0])]
+    chosen: LayoutPlan = finalists[np.argsort(last, kind="stable").tolist()[0]]
     notify(_chose(chosen))
     return chosen
 
