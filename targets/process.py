@@ -16,6 +16,13 @@ from numpy.typing import NDArray
 from crespr_onnx.errors import CompileError
 
 Arrays = Mapping[str, NDArray[Any]]
+WORK = {
+    "probe": "probe the machine",
+    "rpc_greet": "connect to the device",
+    "rpc_run": "run the artefact on the device",
+    "rpc_time": "time the artefact on the device",
+}
+"""What jobs do, other than something to the artefact here."""
 
 
 def call_worker(
@@ -53,7 +60,7 @@ def call_worker(
 
 
 def _run(folder: Path, job: str, threads: int, timeout: float) -> None:
-    what = f"the process that was to {job} the {'machine' if job == 'probe' else 'artefact'}"
+    what = f"the process that was to {WORK.get(job, f'{job} the artefact')}"
     command = [sys.executable, "-m", "crespr_onnx.targets.worker", str(folder)]
     count = str(threads)
     pools = ("TVM_NUM_THREADS", "OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS")

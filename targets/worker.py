@@ -61,7 +61,49 @@ def probe_job(folder: Path, job: dict[str, Any]) -> dict[str, Any]:
     return probe_machine(job["footprints"], job["threads"])
 
 
-JOBS = {"compile": compile_job, "run": run_job, "time": time_job, "probe": probe_job}
+def rpc_greet_job(folder: Path, job: dict[str, Any]) -> dict[str, Any]:
+    """Open a session on another machine."""
+    from crespr_onnx.targets.rpc_session import open_session
+
+    with open_session(folder, job, "answer"):
+        return {}
+
+
+def rpc_run_job(folder: Path, job: dict[str, Any]) -> dict[str, Any]:
+    """Run an artefact once on another machine."""
+    from crespr_onnx.targets.rpc_run import run_once
+    from crespr_onnx.targets.rpc_session import open_session
+
+    inputs = read_arrays(folder / "inputs.npz", job["inputs"])
+    with open_session(folder, job, "run the artefact") as session:
+        outputs = run_once(session, Path(job["folder"]), inputs)
+    np.savez(folder / "outputs.npz", *outputs.values())
+    return {"outputs": list(outputs)}
+
+
+def rpc_time_job(folder: Path, job: dict[str, Any]) -> dict[str, Any]:
+    """Time artefacts side by side on another machine."""
+    from crespr_onnx.targets.rpc_run import take_turns
+    from crespr_onnx.targets.rpc_session import open_session
+
+    inputs = read_arrays(folder / "inputs.npz", job["inputs"])
+    with open_session(folder, job, "time the artefact") as session:
+        return {
+            "milliseconds": take_turns(
+                session, job["folders"], inputs, job["threads"], job["rounds"], job["round_seconds"]
+            )
+        }
+
+
+JOBS = {
+    "compile": compile_job,
+    "run": run_job,
+    "time": time_job,
+    "probe": probe_job,
+    "rpc_greet": rpc_greet_job,
+    "rpc_run": rpc_run_job,
+    "rpc_time": rpc_time_job,
+}
 
 
 def main(folder: Path) -> None:
