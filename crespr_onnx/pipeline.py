@@ -24,12 +24,14 @@ from crespr_onnx.stages.ledger import Ledger
 from crespr_onnx.stages.lower import finish, split
 from crespr_onnx.stages.masking import masked_copy
 from crespr_onnx.stages.narrow import check_number_format, narrow
-from crespr_onnx.stages.narrow_artefact import compile_either
+from crespr_onnx.stages.narrow_artefact import TOLERANCES, compile_either
 from crespr_onnx.stages.narrow_proof import describe_narrow
 from crespr_onnx.stages.prepare import Data, Prepared, prepare_data, prepare_model
 from crespr_onnx.stages.proof import prove_equal
+from crespr_onnx.stages.remote import measure_on_board, place_on
 from crespr_onnx.stages.resume import Workbench
 from crespr_onnx.targets import find_target
+from crespr_onnx.targets.remote import find_board, greet
 from crespr_onnx.training.lesson import Lesson
 from crespr_onnx.training.together import on_main
 
@@ -124,7 +126,10 @@ def _check(settings: CompressSettings, listener: Listener) -> tuple[Prepared, Da
     """Everything that can be wrong with the request, found before any work is done."""
     check_settings(settings)
     check_number_format(settings)
-    find_target(settings.target)
+    board = find_board(settings.rpc, find_target(settings.target))
+    if board is not None:
+        listener(Progress(f"connecting to {board}"))
+        on_main(lambda: greet(board))
     listener(Progress("reading model and data"))
     prepared = prepare_model(settings.model)
     input_shapes_for(prepared.loaded.signature, 1, settings.input_shapes or None)
@@ -228,27 +233,40 @@ def _deliver(
             metric=measure.measure_quality(prepared.model, emitted, data.evaluation, settings),
         )
     sample = measure.one_sample(prepared.loaded.signature, data.evaluation, settings)
-    compiled = None
+    compiled, source, tolerance = None, path, deliver.ARTEFACT_TOLERANCE
+    board, remote = find_board(settings.rpc, find_target(settings.target)), None
     if find_target(settings.target).compiles:
         with ledger.clock("compile"):
             listener(Progress(f"compiling for {settings.target}"))
             if float32 is None or formats is None:
                 compiled = deliver.compile_target(path, model, prepared, settings, folder.path)
                 ledger.note(artefact=measure.artefact_record(compiled))
-                if compiled.place.ran != "nowhere":
+                if board is None and compiled.place.ran != "nowhere":
                     deliver.check_artefact(folder.path, path, sample)
             else:
                 forms = (float32, model), (path, emitted)
                 chosen = compile_either(*forms, prepared, settings, folder.path, sample)
                 compiled = chosen.artefact
+                if chosen.number_format == "float32":
+                    source = float32
+                else:
+                    tolerance = TOLERANCES[chosen.number_format]
                 formats = replace(
                     formats, artefact=chosen.number_format, artefact_reason=chosen.reason
                 )
                 ledger.note(artefact=measure.artefact_record(compiled), number_format=formats)
+    if compiled is not None and board is not None:
+        with ledger.clock("remote"):
+            listener(Progress(f"measuring on {board}"))
+            remote = measure_on_board(
+                board, compiled, source, prepared, settings, sample, tolerance
+            )
+            compiled = replace(compiled, place=place_on(board, settings.target))
+            ledger.note(artefact=measure.artefact_record(compiled))
     with ledger.clock("latency"):
         listener(Progress("timing"))
         latency, other = deliver.measure_latency(settings.model, path, sample, compiled, float32)
-        ledger.note(latency_ms=latency)
+        ledger.note(latency_ms=replace(latency, remote=remote))
         if formats is not None and float32 is not None:
             ledger.note(
                 number_format=replace(

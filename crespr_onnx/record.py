@@ -34,7 +34,7 @@ class ArtefactRecord:
         sha256: of the library.
         bytes: of the library.
         target: what it was compiled for.
-        ran: whether it was run "here", "emulated", or "nowhere".
+        ran: whether it was run "here", "emulated", "remote" (by --rpc), or "nowhere".
         remark: what kept it from running or from being timed, or None.
         files: size in bytes of every file that the machine needs which runs it, by name.
         needs: what else that machine must have, such as a driver.
@@ -89,8 +89,28 @@ class Metric:
 
 
 @dataclass(frozen=True)
+class RemoteLatency:
+    """Milliseconds per call on another machine, measured side by side there.
+
+    Attributes:
+        device: where, as --rpc names it.
+        dense_tvm: the input model, compiled for the same target.
+        compressed_tvm: the artefact.
+        method: how they were measured.
+    """
+
+    device: str
+    dense_tvm: float
+    compressed_tvm: float
+    method: str
+
+
+@dataclass(frozen=True)
 class Latency:
-    """Milliseconds per call, measured side by side; `method` says how they were measured."""
+    """Milliseconds per call, measured side by side; `method` says how they were measured.
+
+    All but `remote` are of this machine, and must not be compared with those of another.
+    """
 
     batch: int
     threads: int
@@ -98,6 +118,7 @@ class Latency:
     compressed_onnxruntime: float
     compressed_tvm: float | None
     method: str
+    remote: RemoteLatency | None = None
 
 
 @dataclass(frozen=True)

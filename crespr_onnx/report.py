@@ -98,6 +98,12 @@ def compare(report: Report) -> list[Comparison]:
         for bar in latency_bars(latency)[1:]:
             name = f"latency, {bar.name.removeprefix('compressed, ')}"
             lines.append(Comparison(name, dense, bar.milliseconds, bar.change, bar.worse))
+        if (remote := latency.remote) is not None:
+            first, then = remote.dense_tvm, remote.compressed_tvm
+            times = format_milliseconds(first), format_milliseconds(then)
+            change = _factor(then, first, "faster", "slower")
+            name = f"latency on {remote.device}, TVM"
+            lines.append(Comparison(name, *times, change, then > first))
     if (narrow := report.number_format) is not None:
         lines.append(Comparison("number format", "float32", narrow.name, ""))
     if (metric := report.metric) is not None:

@@ -33,7 +33,10 @@ class CompressSettings:
         number_format: of the emitted model: "float32", "float16", or "int8", which is calibrated on
             `data`; inputs and outputs stay as they are.
         max_drop: most that the metric may lose, 0.05 being five points (exit code 5).
-        min_speedup: least speed-up over the dense model in ONNX Runtime (exit code 6).
+        min_speedup: least speed-up over the dense model in ONNX Runtime (exit code 6); with `rpc`
+            over the dense model compiled for that machine.
+        rpc: HOST:PORT of a TVM RPC server, or HOST:PORT/KEY of a tracker, on which the artefact is
+            run, checked and timed instead of here.
         form: how clusters are emitted: "grouped" as one operator per layer, "separate" as one per
             cluster, joined to branches.
         input_shapes: shape of inputs with dynamic axes besides the batch.
@@ -61,6 +64,7 @@ class CompressSettings:
     number_format: str = "float32"
     max_drop: float = 0.05
     min_speedup: float = 1.0
+    rpc: str | None = None
     form: str = "grouped"
     input_shapes: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
     threads: int | None = None

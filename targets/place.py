@@ -1,4 +1,4 @@
-"""Where an artefact can be run: on this machine, under emulation, or nowhere here."""
+"""Where an artefact can be run: on this machine, under emulation, on another, or nowhere."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -19,7 +19,7 @@ class Place:
         remark: what the reader of a report must know of it, or None.
     """
 
-    ran: Literal["here", "emulated", "nowhere"]
+    ran: Literal["here", "emulated", "remote", "nowhere"]
     remark: str | None = None
 
 

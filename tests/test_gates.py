@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from crespr_onnx.errors import AccuracyGateError, SpeedGateError
-from crespr_onnx.record import Latency, Metric, Ratio, Report
+from crespr_onnx.record import Latency, Metric, Ratio, RemoteLatency, Report
 from crespr_onnx.settings import CompressSettings
 from crespr_onnx.stages.gates import check_gates, remarks, speed_up
 
@@ -90,6 +90,18 @@ def test_a_model_that_is_too_slow_fails() -> None:
     assert str(error) == (
         "the compressed model is 1.60 times as fast as the dense one in ONNX Runtime; "
         "--min-speedup asks for 2"
+    )
+
+
+def test_another_machine_is_compared_with_itself_only() -> None:
+    # In ONNX Runtime, on this machine, it is twice as fast.
+    times = replace(LATENCY, remote=RemoteLatency("pi:9090", 3.0, 2.0, "by hand"))
+    assert speed_up(times) == 1.5
+    (error,) = check_gates(SETTINGS, Report("ok", 0, latency_ms=times))
+    assert isinstance(error, SpeedGateError)
+    assert str(error) == (
+        "on pi:9090 the compressed artefact is 1.50 times as fast as the dense one, both compiled "
+        "by TVM; --min-speedup asks for 2"
     )
 
 

@@ -34,7 +34,7 @@ RATIO = {
 METRIC = {"name": TEXT, "dense": NUMBER, "compressed": NUMBER, "drop": NUMBER, "samples": int}
 LATENCY = {
     "batch": int, "threads": int, "dense_onnxruntime": NUMBER, "compressed_onnxruntime": NUMBER,
-    "compressed_tvm": (int, float, type(None)), "method": TEXT,
+    "compressed_tvm": (int, float, type(None)), "method": TEXT, "remote": type(None),
 }  # fmt: skip
 VERIFY = {
     "cases": int, "max_abs_diff": NUMBER, "max_rel_diff": NUMBER, "tolerance": NUMBER,

@@ -19,6 +19,7 @@ from crespr_onnx.record import (
     LayerRecord,
     Metric,
     Ratio,
+    RemoteLatency,
     Report,
     Verification,
 )
@@ -59,7 +60,8 @@ SCHEMA_1 = {
     "ratio": "requested physical weights_before weights_after macs_before macs_after "
     "bytes_before bytes_after",
     "metric": "name dense compressed drop samples",
-    "latency_ms": "batch threads dense_onnxruntime compressed_onnxruntime compressed_tvm method",
+    "latency_ms": "batch threads dense_onnxruntime compressed_onnxruntime compressed_tvm method "
+    "remote",
     "verify": "cases max_abs_diff max_rel_diff tolerance passed",
 }
 LAYER_1 = "name op weights_before weights_after clusters form reason"
@@ -143,6 +145,17 @@ def test_slower_is_said(
     lines = compare(Report("ok", 0, latency_ms=latency))
     assert [line.change for line in lines] == changes
     assert [line.worse for line in lines] == worse
+
+
+def test_times_of_another_machine_have_a_line_of_their_own() -> None:
+    remote = RemoteLatency("pi:9090", 3.0, 4.5, "by its own <clock>")
+    report = Report("ok", 0, latency_ms=Latency(1, 1, 0.08, 0.04, None, "", remote))
+    last = compare(report)[-1]
+    assert (last.name, last.before, last.after) == (
+        "latency on pi:9090, TVM", "3.000 ms", "4.500 ms",
+    )  # fmt: skip
+    assert (last.change, last.worse) == ("1.50x slower", True)
+    assert "pi:9090: by its own &lt;clock&gt;</p>" in render_html(report)
 
 
 def test_a_metric_that_is_no_share_keeps_its_unit() -> None:

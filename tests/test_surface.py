@@ -54,6 +54,7 @@ COMMANDS = {
         "--number-format": "float32",
         "--max-drop": 0.05,
         "--min-speedup": 1.0,
+        "--rpc": None,
         "--form": "grouped",
         "--input-shape": None,
         "--threads": None,

@@ -32,6 +32,7 @@ Examples:
   crespr-onnx compress in.onnx --ratio 0.9 --data train/ --eval-data test/ \\
       --image-mean .485,.456,.406 --image-std .229,.224,.225
   crespr-onnx compress in.onnx --ratio 0.5 --epochs 0
+  crespr-onnx compress in.onnx --ratio 0.98 --target arm64 --data train.npz --rpc 192.168.1.7:9090
   crespr-onnx compress in.onnx --ratio 0.98 --data train.npz --dry-run
   crespr-onnx compress --config compressed-in/config.toml -o again
 """
@@ -88,10 +89,11 @@ def compress(
     """Runs the pipeline, or makes its plan only, and shows what came out."""
     from crespr_onnx.settings_check import check_settings
     from crespr_onnx.targets import find_target
+    from crespr_onnx.targets.remote import find_board
 
     settings = settings_from(options)
     check_settings(settings)
-    find_target(settings.target)
+    find_board(settings.rpc, find_target(settings.target))
     try:
         with stage_display(quiet or not processes.is_main()) as listener:
             listener(Progress("importing PyTorch"))

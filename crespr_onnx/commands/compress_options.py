@@ -136,7 +136,13 @@ SETTINGS = (
         type=float,
         default=1.0,
         show_default=True,
-        help="Least speed-up over the dense model in ONNX Runtime; else exit code 6.",
+        help="Least speed-up over the dense model in ONNX Runtime, or with --rpc over the one that "
+        "is compiled for the device; else exit code 6.",
+    ),
+    click.option(
+        "--rpc",
+        metavar="HOST:PORT[/KEY]",
+        help="Run, check and time the artefact on this TVM RPC server, or device of a tracker.",
     ),
     click.option(
         "--form",

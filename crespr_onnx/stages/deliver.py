@@ -29,6 +29,7 @@ from crespr_onnx.targets.artefact import Artefact
 from crespr_onnx.targets.board_runtime import LIBRARIES
 from crespr_onnx.targets.check import run_artefact, time_artefact
 from crespr_onnx.targets.compile import compile_model
+from crespr_onnx.targets.remote import Board, run_remote
 
 MODEL = "model.onnx"
 FLOAT32_MODEL = "model.float32.onnx"
@@ -138,21 +139,27 @@ def compile_target(
 
 
 def check_artefact(
-    folder: Path, model: Path, sample: Arrays, tolerance: float = ARTEFACT_TOLERANCE
+    folder: Path,
+    model: Path,
+    sample: Arrays,
+    tolerance: float = ARTEFACT_TOLERANCE,
+    board: Board | None = None,
 ) -> None:
-    """Runs an artefact in a fresh process, or an emulator, and compares it with ONNX Runtime.
+    """Runs an artefact in a fresh process, an emulator, or on a board; compares with ONNX Runtime.
 
     Raises:
         VerificationError: if an output differs by more than this share of its largest value.
         CompileError: if the artefact does not run.
     """
-    expected, actual = run(model, sample), run_artefact(folder, sample)
+    expected = run(model, sample)
+    where = "" if board is None else f" on {board}"
+    actual = run_artefact(folder, sample) if board is None else run_remote(board, folder, sample)
     for name, reference in expected.items():
         scale = max(float(np.abs(reference).max(initial=0.0)), 1e-12)
         worst = float(np.abs(reference - actual[name]).max(initial=0.0)) / scale
         if not worst <= tolerance:
             raise VerificationError(
-                f"the compiled artefact's output '{name}' differs from ONNX Runtime's by "
+                f"the compiled artefact's output '{name}'{where} differs from ONNX Runtime's by "
                 f"{worst:.3g} of its largest value; at most {tolerance:g} is allowed"
             )
 

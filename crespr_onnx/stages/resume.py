@@ -37,6 +37,7 @@ _FREE = (
     "min_speedup",
     "eval_data",
     "target",
+    "rpc",
     "number_format",
 )
 
