@@ -87,6 +87,7 @@ COMMANDS = {
         "--threads": (1, 0),
         "--repeats": 21,
         "--min-speedup": None,
+        "--rpc": None,
         "--plot": None,
         "-o/--output": None,
         "--input-shape": None,

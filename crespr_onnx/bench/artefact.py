@@ -10,12 +10,15 @@ from numpy.typing import NDArray
 from crespr_onnx.bench.subjects import Subject
 from crespr_onnx.stages.deliver import check_artefact
 from crespr_onnx.targets.compile import compile_model
+from crespr_onnx.targets.remote import Board
 from crespr_onnx.targets.run import LIBRARY, MANIFEST
 
 Arrays = Mapping[str, NDArray[Any]]
 
 
-def artefact_for(subject: Subject, inputs: Arrays, threads: int, scratch: Path) -> Path | None:
+def artefact_for(
+    subject: Subject, inputs: Arrays, threads: int, scratch: Path, board: Board | None = None
+) -> Path | None:
     """The folder of an artefact for these inputs, or None if the subject has none to time.
 
     That of the subject's own folder if it was compiled for just this; else the model is compiled
@@ -26,6 +29,7 @@ def artefact_for(subject: Subject, inputs: Arrays, threads: int, scratch: Path) 
         inputs: one batch, by name.
         threads: threads that the artefact is to use.
         scratch: a temporary folder.
+        board: where to check it, if not here.
 
     Raises:
         CompileError: it cannot be compiled, or what was compiled does not run.
@@ -39,7 +43,7 @@ def artefact_for(subject: Subject, inputs: Arrays, threads: int, scratch: Path) 
     folder = scratch / f"artefact-{len(list(scratch.iterdir()))}"
     model = subject.contestants[1].loaded.path
     compile_model(model, folder, subject.target, shapes, threads)
-    check_artefact(folder, model, dict(inputs))
+    check_artefact(folder, model, dict(inputs), board=board)
     return folder
 
 

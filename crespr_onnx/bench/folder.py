@@ -9,6 +9,7 @@ from typing import Any
 from crespr_onnx.errors import ModelError, UsageError
 from crespr_onnx.targets import find_target
 from crespr_onnx.targets.place import place_of
+from crespr_onnx.targets.remote import find_board
 from crespr_onnx.targets.system import is_here
 from crespr_onnx.targets.target import Target
 
@@ -52,11 +53,21 @@ class ResultFolder:
             )
         return self.dense
 
-    def timed_target(self) -> tuple[Target | None, str | None]:
-        """The target whose artefact can be timed on this machine, or None and why there is none.
+    def timed_target(self, rpc: str | None = None) -> tuple[Target | None, str | None]:
+        """The target whose artefact can be timed, or None and why there is none.
 
         For the target that compiles nothing there is nothing to say.
+
+        Args:
+            rpc: the board to time it on, or None for this machine.
+
+        Raises:
+            UsageError: nothing that can be sent to a board comes out for the target.
         """
+        if rpc is not None:
+            target = find_target(self.target)
+            find_board(rpc, target)
+            return target, None
         try:
             target = find_target(self.target)
         except UsageError as error:

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Sequence
 
 from crespr_onnx.bench.record import Row, SubjectRecord
 from crespr_onnx.errors import SpeedGateError
-from crespr_onnx.record import Latency
+from crespr_onnx.record import Latency, RemoteLatency
 from crespr_onnx.stages.gates import speed_up
 
 
@@ -19,24 +19,30 @@ def check_speed(
     for subject in subjects:
         reference, *others = (model.name for model in subject.models)
         for model in others:
-            found = speed_up(_latency(subject.name, reference, model, rows))
+            latency = _latency(subject.name, reference, model, rows)
+            found = speed_up(latency)
+            remote = latency.remote
+            where = "in ONNX Runtime" if remote is None else f"compiled on {remote.device}"
             if found < least:
                 who = subject.name if model == "compressed" else model
                 failures.append(
                     SpeedGateError(
-                        f"{who}: {found:.2f} times as fast as {reference} in ONNX Runtime at batch "
-                        f"1 on one thread; --min-speedup asks for {least:g}"
+                        f"{who}: {found:.2f} times as fast as {reference} {where} at batch 1 on "
+                        f"one thread; --min-speedup asks for {least:g}"
                     )
                 )
     return failures
 
 
 def _latency(subject: str, reference: str, model: str, rows: Sequence[Row]) -> Latency:
-    times = {
-        (row.model, row.engine): row.median_ms
-        for row in rows
-        if (row.subject, row.batch, row.threads) == (subject, 1, 1)
-    }
+    decisive = [row for row in rows if (row.subject, row.batch, row.threads) == (subject, 1, 1)]
+    times = {(row.model, row.engine): row.median_ms for row in decisive if row.device is None}
+    away = {row.model: row for row in decisive if row.device is not None}
+    remote = None
+    if (found := away.get(model)) is not None:
+        remote = RemoteLatency(
+            found.device or "", away[reference].median_ms, found.median_ms, found.method
+        )
     return Latency(
         batch=1,
         threads=1,
@@ -44,4 +50,5 @@ def _latency(subject: str, reference: str, model: str, rows: Sequence[Row]) -> L
         compressed_onnxruntime=times[model, "onnxruntime"],
         compressed_tvm=times.get((model, "tvm")),
         method=rows[0].method,
+        remote=remote,
     )

@@ -58,6 +58,10 @@ def draw(report: BenchReport, path: Path) -> None:
         figure.savefig(temporary, dpi=120)
 
 
+def _where(row: Row) -> str:
+    return "" if row.device is None else f" on {row.device}"
+
+
 def _panel(panel: "Axes", rows: list[Row]) -> None:
     groups = list(dict.fromkeys((row.batch, row.threads) for row in rows))
     series = list(dict.fromkeys((row.model, row.engine) for row in rows))
@@ -79,7 +83,7 @@ def _panel(panel: "Axes", rows: list[Row]) -> None:
             ],
             capsize=2,
             color=f"C{i}",
-            label=f"{model}, {ENGINES[engine]}",
+            label=f"{model}, {ENGINES[engine]}{_where(own[0])}",
         )
         panel.bar_label(bars, [f"{row.speed_up:.1f}x" for row in own], padding=2, fontsize=8)
         for place, row in zip(places, own, strict=True):

@@ -60,6 +60,8 @@ class Row:
         bound_by: which of them takes that long.
         above_floor: median_ms / floor_ms.
         method: how it was timed.
+        device: the board that it was timed on, or None for this machine. There `speed_up` is over
+            the compiled reference, and no floor is known.
     """
 
     subject: str
@@ -76,6 +78,7 @@ class Row:
     bound_by: Literal["macs", "bytes"] | None
     above_floor: float | None
     method: str
+    device: str | None = None
 
 
 @dataclass(frozen=True)

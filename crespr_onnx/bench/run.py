@@ -9,6 +9,7 @@ from importlib.metadata import version
 from pathlib import Path
 
 from crespr_onnx.bench.artefact import artefact_for
+from crespr_onnx.bench.board import time_on_board
 from crespr_onnx.bench.floor import Call, Work, find_peaks, floor_of, model_record, peak_record
 from crespr_onnx.bench.gate import check_speed
 from crespr_onnx.bench.inputs import Arrays, make_inputs, sizes_to_time
@@ -20,6 +21,7 @@ from crespr_onnx.errors import CompileError, ModelError, UsageError
 from crespr_onnx.graph.session import run
 from crespr_onnx.progress import Listener, Progress, silent
 from crespr_onnx.targets.check import Peak
+from crespr_onnx.targets.remote import greet, parse_board
 
 PACKAGES = ("crespr-onnx", "onnxruntime", "apache-tvm", "numpy")
 
@@ -34,6 +36,7 @@ class _Timed:
     threads: int
     timing: Timing
     work: Work
+    device: str | None = None
 
 
 def bench(settings: BenchSettings, listener: Listener = silent, command: str = "") -> BenchReport:
@@ -58,6 +61,7 @@ def bench(settings: BenchSettings, listener: Listener = silent, command: str = "
     notes = [note for subject in subjects for note in subject.notes]
     sizes = {subject.name: sizes_to_time(subject, settings, notes) for subject in subjects}
     _check_gate(subjects, settings)
+    _check_board(subjects, settings, listener)
     records = [
         SubjectRecord(s.name, tuple(model_record(c, s) for c in s.contestants)) for s in subjects
     ]
@@ -67,7 +71,8 @@ def bench(settings: BenchSettings, listener: Listener = silent, command: str = "
             batches = sizes[subject.name]
             timed += _time(subject, record, batches, settings, Path(scratch), notes, listener)
     listener(Progress("measuring the machine's peak"))
-    peaks = find_peaks([Call(t.work, t.threads, t.timing.median_ms) for t in timed])
+    here = [t for t in timed if t.device is None]
+    peaks = find_peaks([Call(t.work, t.threads, t.timing.median_ms) for t in here])
     rows = _rows(timed, peaks)
     failures = (
         [] if settings.min_speedup is None else check_speed(records, rows, settings.min_speedup)
@@ -88,6 +93,18 @@ def bench(settings: BenchSettings, listener: Listener = silent, command: str = "
         rows=tuple(rows),
         notes=tuple(dict.fromkeys(notes)),
     )
+
+
+def _check_board(subjects: Sequence[Subject], settings: BenchSettings, listener: Listener) -> None:
+    if settings.rpc is None:
+        return
+    if all(subject.target is None for subject in subjects):
+        raise UsageError(
+            "--rpc times the artefacts of folders that compress wrote; give such a folder"
+        )
+    board = parse_board(settings.rpc)
+    listener(Progress(f"connecting to {board}"))
+    greet(board)
 
 
 def _check_gate(subjects: Sequence[Subject], settings: BenchSettings) -> None:
@@ -130,11 +147,23 @@ def _time(
             continue
         for threads in settings.thread_counts:
             listener(Progress(f"timing {subject.name}: batch {batch}, {_threads(threads)}"))
-            engines = _engines(subject, inputs, threads, scratch, notes)
+            engines = _engines(subject, inputs, threads, scratch, notes, settings)
             timings = time_engines(engines, inputs, threads, settings.repeats)
             timed += [
                 _Timed(subject, engine, batch, threads, timing, works[engine.model])
                 for engine, timing in zip(engines, timings, strict=True)
+            ]
+            if settings.rpc is None or subject.target is None or threads not in settings.threads:
+                continue
+            board = parse_board(settings.rpc)
+            listener(Progress(f"timing {subject.name} on {board}: batch {batch}"))
+            repeats = settings.repeats
+            found = time_on_board(board, subject, inputs, threads, repeats, scratch, notes)
+            if not found and settings.min_speedup is not None:
+                raise CompileError(notes.pop())  # no gate is passed by what was not measured
+            timed += [
+                _Timed(subject, engine, batch, threads, timing, works[engine.model], str(board))
+                for engine, timing in found
             ]
     return timed
 
@@ -154,10 +183,17 @@ def _works(
 
 
 def _engines(
-    subject: Subject, inputs: Arrays, threads: int, scratch: Path, notes: list[str]
+    subject: Subject,
+    inputs: Arrays,
+    threads: int,
+    scratch: Path,
+    notes: list[str],
+    settings: BenchSettings,
 ) -> list[Engine]:
-    """All that is timed against one another; what cannot be compiled is noted."""
+    """All that is timed against one another here; what cannot be compiled is noted."""
     engines = [Engine(c.name, c.loaded.path, "onnxruntime") for c in subject.contestants]
+    if settings.rpc is not None:
+        return engines
     try:
         artefact = artefact_for(subject, inputs, threads, scratch)
     except CompileError as error:
@@ -174,15 +210,17 @@ def _threads(count: int) -> str:
 
 
 def _rows(timed: Sequence[_Timed], peaks: Sequence[Peak]) -> list[Row]:
+    # On another machine there is no ONNX Runtime, and no ratio across machines means anything.
     references = {
-        (t.subject.name, t.batch, t.threads): t.timing.median_ms
+        (t.subject.name, t.batch, t.threads, t.device): t.timing.median_ms
         for t in timed
-        if t.engine.engine == "onnxruntime" and t.engine.model == t.subject.contestants[0].name
+        if t.engine.model == t.subject.contestants[0].name
+        and (t.engine.engine == "onnxruntime" or t.device is not None)
     }
     by_threads = {peak.threads: peak for peak in peaks}
     rows: list[Row] = []
     for t in timed:
-        floor = floor_of(t.work, by_threads[t.threads])
+        floor = None if t.device else floor_of(t.work, by_threads[t.threads])
         median = t.timing.median_ms
         rows.append(
             Row(
@@ -195,11 +233,12 @@ def _rows(timed: Sequence[_Timed], peaks: Sequence[Peak]) -> list[Row]:
                 q1_ms=t.timing.q1_ms,
                 q3_ms=t.timing.q3_ms,
                 turns=t.timing.turns,
-                speed_up=references[t.subject.name, t.batch, t.threads] / median,
+                speed_up=references[t.subject.name, t.batch, t.threads, t.device] / median,
                 floor_ms=None if floor is None else floor.milliseconds,
                 bound_by=None if floor is None else floor.bound_by,
                 above_floor=None if floor is None else median / floor.milliseconds,
                 method=t.timing.method,
+                device=t.device,
             )
         )
     return rows

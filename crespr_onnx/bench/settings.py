@@ -7,6 +7,7 @@ from math import isfinite
 from pathlib import Path
 
 from crespr_onnx.errors import UsageError
+from crespr_onnx.targets.remote import parse_board
 
 
 @dataclass(frozen=True)
@@ -22,8 +23,10 @@ class BenchSettings:
         batches: samples per call.
         threads: threads of the engines; 0 stands for all that this process may use.
         repeats: turns that every engine takes; medians and quartiles are over these.
+        rpc: HOST:PORT of a TVM RPC server, or HOST:PORT/KEY of a tracker: compiled models are timed
+            there, dense and compressed, for those of `threads` that are not 0.
         min_speedup: least speed-up of every model, in its best engine, over the dense one in ONNX
-            Runtime, at batch 1 on one thread; None asks for none.
+            Runtime, or compiled with `rpc`, at batch 1 on one thread; None asks for none.
     """
 
     paths: tuple[Path, ...]
@@ -33,6 +36,7 @@ class BenchSettings:
     batches: tuple[int, ...] = (1, 8)
     threads: tuple[int, ...] = (1, 0)
     repeats: int = 21
+    rpc: str | None = None
     min_speedup: float | None = None
 
     @property
@@ -55,11 +59,19 @@ class BenchSettings:
                 raise UsageError(f"no --{name} is given; give at least one")
             if min(values) < least:
                 raise UsageError(f"--{name} is {min(values)}; it must be at least {least}")
+        if self.rpc is not None:
+            parse_board(self.rpc)
+            if not any(self.threads):
+                raise UsageError(
+                    "--rpc needs a number of threads, since how many that machine has is not "
+                    "known; add --threads 1"
+                )
         if self.min_speedup is None:
             return
         if not (isfinite(self.min_speedup) and self.min_speedup > 0):
             raise UsageError(f"--min-speedup is {self.min_speedup:g}; it must be more than 0")
-        if 1 not in self.batches or 1 not in self.thread_counts:
+        counts = self.thread_counts if self.rpc is None else self.threads
+        if 1 not in self.batches or 1 not in counts:
             raise UsageError(
                 "--min-speedup is decided at batch 1 on one thread; add --batch 1 --threads 1"
             )

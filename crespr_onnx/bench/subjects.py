@@ -104,7 +104,7 @@ def _from_folder(folder: ResultFolder, settings: BenchSettings) -> Subject:
     compressed = load_model(folder.model, quantised=True)
     contestants = Contestant("dense", dense), Contestant("compressed", compressed)
     shapes = {**folder.input_shapes, **settings.input_shapes}
-    target, why_not = folder.timed_target()
+    target, why_not = folder.timed_target(settings.rpc)
     notes += [] if why_not is None else [why_not]
     return Subject(str(folder.path), contestants, folder.path, target, shapes, tuple(notes))
 

@@ -78,7 +78,7 @@ def time_engines(
         turns = _turns(dict(enumerate(engines)), inputs, threads, repeats, turn_seconds)
         for index, values in turns.items():
             samples[index] += values
-        return [_timing(values, ONE_PROCESS) for values in samples]
+        return [timing_of(values, ONE_PROCESS) for values in samples]
     visits = min(VISITS, repeats)
     for visit in range(visits):
         # Everyone comes first as often as last.
@@ -87,7 +87,7 @@ def time_engines(
             rounds = ceil(repeats / visits)
             turns = _turns({index: engine}, inputs, threads, rounds, turn_seconds)
             samples[index] += turns[index]
-    return [_timing(values, OWN_PROCESSES) for values in samples]
+    return [timing_of(values, OWN_PROCESSES) for values in samples]
 
 
 def _turns(
@@ -106,6 +106,7 @@ def _turns(
     }
 
 
-def _timing(turns: list[float], method: str) -> Timing:
+def timing_of(turns: list[float], method: str) -> Timing:
+    """Median and quartiles of what turns took."""
     q1, median, q3 = (float(q) for q in np.percentile(turns, (25, 50, 75)))
     return Timing(median, q1, q3, len(turns), method)

@@ -27,6 +27,9 @@ timed; for other batches and threads than it was compiled for, the artefact is c
 temporary folder. MODELs are ONNX files with the same inputs; the first one, or --dense, is what the
 others are compared with.
 
+With --rpc the artefact is timed on that machine, beside the dense model compiled for it, which it
+is then compared with, for every number of threads but 0.
+
 On one thread the engines take turns in one process; on several each has processes of its own. The
 floor is the least time that a model's multiply-accumulates, or its weights, inputs and outputs,
 take at the peak that this machine is measured to have. It is a bound for the graph as it is
@@ -36,6 +39,7 @@ written, not one that every graph can reach.
 Examples:
   crespr-onnx bench compressed-in
   crespr-onnx bench compressed-in --batch 1 --threads 1 --min-speedup 4
+  crespr-onnx bench compressed-in --threads 1 --rpc 192.168.1.7:9090
   crespr-onnx bench dense.onnx pruned.onnx --input-shape tokens:1x128
   crespr-onnx bench a/ b/ --data test.npz --plot speed.svg -o speed.json
 """
@@ -83,7 +87,12 @@ Examples:
     type=float,
     metavar="X",
     help="Exit with 6 if a model, in its best engine, is not X times as fast as dense in ONNX "
-    "Runtime, at batch 1 on one thread.",
+    "Runtime, or with --rpc as dense compiled, at batch 1 on one thread.",
+)
+@click.option(
+    "--rpc",
+    metavar="HOST:PORT[/KEY]",
+    help="Time compiled models on this TVM RPC server, or device of a tracker, instead of here.",
 )
 @click.option("--plot", type=file_name, metavar="FILE.svg", help="Bars as .png, .svg or .pdf.")
 @click.option("-o", "--output", type=file_name, metavar="FILE.json", help="JSON into a file.")
@@ -136,5 +145,6 @@ def _settings(options: dict[str, Any]) -> "BenchSettings":
         batches=options["batch"],
         threads=options["threads"],
         repeats=options["repeats"],
+        rpc=options["rpc"],
         min_speedup=options["min_speedup"],
     )

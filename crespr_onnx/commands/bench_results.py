@@ -60,15 +60,24 @@ def _table(subject: "SubjectRecord", rows: "tuple[Row, ...]") -> "Table":
         table.add_row(
             *(("", "") if group == before else map(str, group)),
             printable(row.model),
-            ENGINES[row.engine],
+            _engine(row),
             format_time(row.median_ms),
             _span(row.q1_ms, row.q3_ms),
-            "" if (row.model, row.engine) == (reference, "onnxruntime") else _faster(row.speed_up),
+            "" if _is_reference(row, reference) else _faster(row.speed_up),
             _floor(row),
             "?" if row.above_floor is None else f"{row.above_floor:.1f}x",
         )
         before = group
     return table
+
+
+def _engine(row: "Row") -> str:
+    name = ENGINES[row.engine]
+    return name if row.device is None else printable(f"{name} on {row.device}")
+
+
+def _is_reference(row: "Row", reference: str) -> bool:
+    return row.model == reference and (row.engine == "onnxruntime" or row.device is not None)
 
 
 def _floor(row: "Row") -> str:
