@@ -28,7 +28,7 @@ from crespr_onnx.stages.narrow_artefact import TOLERANCES, compile_either
 from crespr_onnx.stages.narrow_proof import describe_narrow
 from crespr_onnx.stages.prepare import Data, Prepared, prepare_data, prepare_model
 from crespr_onnx.stages.proof import prove_equal
-from crespr_onnx.stages.remote import measure_on_board, place_on
+from crespr_onnx.stages.remote import expected_on, measure_on_board, place_on
 from crespr_onnx.stages.resume import Workbench
 from crespr_onnx.targets import find_target
 from crespr_onnx.targets.remote import find_board, greet
@@ -240,6 +240,8 @@ def _deliver(
             listener(Progress(f"compiling for {settings.target}"))
             if float32 is None or formats is None:
                 compiled = deliver.compile_target(path, model, prepared, settings, folder.path)
+                if board is not None:
+                    compiled = replace(compiled, place=expected_on(board, settings.target))
                 ledger.note(artefact=measure.artefact_record(compiled))
                 if board is None and compiled.place.ran != "nowhere":
                     deliver.check_artefact(folder.path, path, sample)

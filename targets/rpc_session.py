@@ -143,6 +143,12 @@ def _failure(board: Board, error: Exception, what: str, session_s: float) -> str
             f"the connection to {board} broke while it was to {what}: the network failed, or the "
             "model crashed there; was it compiled for that processor?"
         )
+    # "No such file" is what the loader says of a library for another processor.
+    if "shared library" in text and ("cannot open shared object" in text or "ELF" in text):
+        return (
+            f"{board} cannot load the artefact: it was compiled for another kind of machine; give "
+            "the --target that this one is"
+        )
     return (
         f"{board} cannot {what}: {brief(error)}\n"
         f"It needs the same TVM as here, {version('apache-tvm')}."

@@ -20,6 +20,11 @@ METHOD = (
 )
 
 
+def expected_on(board: Board, target: str) -> Place:
+    """What the report says of where an artefact was run, should it fail there."""
+    return Place("nowhere", f"the artefact for {target} has not run on {board}")
+
+
 def place_on(board: Board, target: str) -> Place:
     """What the report says of where an artefact was run."""
     remark = (
