@@ -109,7 +109,7 @@ def plot(groups: Sequence[Sequence[Record]], path: Path) -> None:
     from matplotlib.ticker import FuncFormatter, NullLocator
 
     figure, panels = plt.subplots(
-        1, len(groups), figsize=(4.2 * len(groups), 4.4), squeeze=False, layout="constrained"
+        1, len(groups), figsize=(4.2 * len(groups) + 2.2, 4), squeeze=False, layout="constrained"
     )
     for panel, group in zip(panels[0], groups, strict=True):
         for i, method in enumerate(METHODS):
@@ -149,8 +149,7 @@ def plot(groups: Sequence[Sequence[Record]], path: Path) -> None:
     figure.legend(
         entries.values(),
         entries.keys(),
-        loc="outside lower center",
-        ncols=5,
+        loc="outside right center",
         fontsize=8,
         frameon=False,
     )
