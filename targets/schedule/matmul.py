@@ -7,6 +7,7 @@ import tvm
 from tvm import relax, te, tirx
 
 from crespr_onnx.targets.schedule import annotations as mark
+from crespr_onnx.targets.schedule.constant_product import constant_product
 from crespr_onnx.targets.schedule.machine import Machine
 from crespr_onnx.targets.schedule.tiles import Tile, choose_tile
 
@@ -15,20 +16,8 @@ def legalize_matmul(
     machine: Machine, builder: relax.BlockBuilder, call: relax.Call
 ) -> relax.Expr | None:
     """Replace a matmul with constant float32 weights by our kernel; None if it does not apply."""
-    data, kernel = call.args
-    if not isinstance(kernel, tvm.ir.GenericConst) or str(data.ty.dtype) != "float32":
-        return None
-    weight = kernel.value.numpy()
-    shape, out_shape = [int(dim) for dim in data.ty.shape], [int(dim) for dim in call.ty.shape]
-    lead = shape[:-2]
-    while weight.ndim > 2 and weight.shape[0] == 1 and len(lead) >= weight.ndim - 2:
-        weight = weight[0]
-    if len(shape) < 2 or weight.ndim < 2 or weight.dtype != np.float32:
-        return None
-    if weight.ndim > 2 and list(weight.shape[:-2]) != lead:
-        return None
-    blocks = weight.reshape(-1, *weight.shape[-2:])
-    return emit_matmul(machine, builder, data, blocks, out_shape)
+    product = constant_product(call)
+    return None if product is None else emit_matmul(machine, builder, *product)
 
 
 def emit_matmul(

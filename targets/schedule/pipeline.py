@@ -6,11 +6,9 @@ is scheduled by the rule for its kind. A function that no rule fits stays as TVM
 """
 
 import logging
-from collections.abc import Callable
 from functools import partial
 
 import tvm
-from tvm import relax
 from tvm.s_tir import Schedule
 
 from crespr_onnx.targets.schedule import annotations as mark
@@ -18,11 +16,12 @@ from crespr_onnx.targets.schedule.activations import FAST, legalize_activation
 from crespr_onnx.targets.schedule.conv2d import legalize_conv2d
 from crespr_onnx.targets.schedule.conv2d_rule import schedule_conv2d
 from crespr_onnx.targets.schedule.injective import schedule_injective
+from crespr_onnx.targets.schedule.lower import lower
 from crespr_onnx.targets.schedule.machine import Machine, machine_of
 from crespr_onnx.targets.schedule.matmul import emit_matmul, legalize_matmul
 from crespr_onnx.targets.schedule.matmul_rule import schedule_matmul
 from crespr_onnx.targets.schedule.reduction import schedule_reduction
-from crespr_onnx.targets.schedule.selected import Kernels, read_selected
+from crespr_onnx.targets.schedule.selected import Kernels
 
 log = logging.getLogger(__name__)
 
@@ -38,32 +37,9 @@ def schedule_module(module: tvm.IRModule, target: tvm.target.Target, threads: in
     """Lower, fuse and schedule a module; what is left for `tvm.compile` is code generation."""
     machine = machine_of(target, threads)
     kernels = Kernels(partial(legalize_conv2d, machine), partial(emit_matmul, machine))
+    legalizers = {op: partial(legalize, machine) for op, legalize in LEGALIZE.items()}
     with target:
-        plain = tvm.transform.Sequential(
-            [
-                relax.backend.DispatchSampling(),
-                relax.backend.DispatchSortScan(),
-                relax.transform.DecomposeOpsForInference(),
-                relax.transform.CanonicalizeBindings(),
-                relax.transform.FoldConstant(),
-            ]
-        )(module)
-        lowered = tvm.transform.Sequential(
-            [
-                # First everything else, so that weights that are computed become constants.
-                relax.transform.LegalizeOps(skip_ops=list(LEGALIZE)),
-                relax.transform.FoldConstant(),
-                relax.transform.LegalizeOps({op: _legalizer(op, machine) for op in LEGALIZE}),
-                relax.transform.FoldConstant(),
-                relax.transform.DeadCodeElimination(),
-                relax.transform.AnnotateTIROpPattern(),
-                relax.transform.FuseOps(),
-                relax.transform.FuseTIR(),
-                # A reshape on its own becomes a view; once scheduled it is not recognised.
-                relax.transform.RewriteDataflowReshape(),
-                relax.transform.DeadCodeElimination(),
-            ]
-        )(read_selected(plain, kernels))
+        lowered = lower(module, legalizers, kernels)
     for variable, function in lowered.functions_items():
         if isinstance(function, tvm.tirx.PrimFunc):
             lowered[variable] = schedule_function(function, machine)
@@ -93,13 +69,3 @@ def _apply_rule(sch: Schedule, machine: Machine) -> None:
         schedule_injective(sch, blocks[-1])
     elif len(reductions) == 1:
         schedule_reduction(sch, reductions[0])
-
-
-def _legalizer(op: str, machine: Machine) -> Callable[[relax.BlockBuilder, relax.Call], relax.Expr]:
-    default = tvm.ir.Op.get(op).get_attr("FLegalize")
-
-    def legalize(builder: relax.BlockBuilder, call: relax.Call) -> relax.Expr:
-        ours = LEGALIZE[op](machine, builder, call)
-        return default(builder, call) if ours is None else ours
-
-    return legalize

@@ -7,6 +7,7 @@ import tvm
 from tvm import relax, te, tirx
 
 from crespr_onnx.targets.schedule import annotations as mark
+from crespr_onnx.targets.schedule.constant_product import constant_product
 
 MOST_ROWS = 8
 """With more, a tiled product that uses what it has loaded more than once is the better kernel."""
@@ -14,19 +15,10 @@ MOST_ROWS = 8
 
 def legalize_matmul(builder: relax.BlockBuilder, call: relax.Call) -> relax.Expr | None:
     """Replace a matmul with constant float32 weights by our kernel; None if it does not apply."""
-    data, kernel = call.args
-    if not isinstance(kernel, tvm.ir.GenericConst) or str(data.ty.dtype) != "float32":
+    product = constant_product(call)
+    if product is None:
         return None
-    weight = kernel.value.numpy()
-    shape, out_shape = [int(dim) for dim in data.ty.shape], [int(dim) for dim in call.ty.shape]
-    lead = shape[:-2]
-    while weight.ndim > 2 and weight.shape[0] == 1 and len(lead) >= weight.ndim - 2:
-        weight = weight[0]
-    if len(shape) < 2 or weight.ndim < 2 or weight.dtype != np.float32:
-        return None
-    if weight.ndim > 2 and list(weight.shape[:-2]) != lead:
-        return None
-    blocks = weight.reshape(-1, *weight.shape[-2:])
+    data, blocks, out_shape = product
     if int(np.prod(out_shape)) // (len(blocks) * blocks.shape[2]) > MOST_ROWS:
         return None
     return emit_matmul(builder, data, blocks, out_shape)

@@ -8,7 +8,6 @@ import logging
 from collections.abc import Callable
 
 import tvm
-from tvm import relax
 from tvm.relax.backend.cuda import pipeline as cuda_pipeline
 from tvm.s_tir import Schedule
 from tvm.s_tir import dlight as dl
@@ -17,7 +16,8 @@ from crespr_onnx.errors import CompileError
 from crespr_onnx.targets.brief import brief
 from crespr_onnx.targets.cuda import CAPABILITIES
 from crespr_onnx.targets.schedule import annotations as mark
-from crespr_onnx.targets.schedule.selected import Kernels, read_selected
+from crespr_onnx.targets.schedule.lower import lower
+from crespr_onnx.targets.schedule.selected import Kernels
 from crespr_onnx.targets.schedule_cuda.conv2d import legalize_conv2d
 from crespr_onnx.targets.schedule_cuda.conv2d_rule import schedule_convolution
 from crespr_onnx.targets.schedule_cuda.matmul import emit_matmul, legalize_matmul
@@ -41,31 +41,7 @@ def schedule_module(module: tvm.IRModule, target: tvm.target.Target) -> tvm.IRMo
         CompileError: no rule fits a function.
     """
     with target:
-        plain = tvm.transform.Sequential(
-            [
-                relax.backend.DispatchSampling(),
-                relax.backend.DispatchSortScan(),
-                relax.transform.DecomposeOpsForInference(),
-                relax.transform.CanonicalizeBindings(),
-                relax.transform.FoldConstant(),
-            ]
-        )(module)
-        lowered = tvm.transform.Sequential(
-            [
-                # First everything else, so that weights that are computed become constants.
-                relax.transform.LegalizeOps(skip_ops=list(LEGALIZE)),
-                relax.transform.FoldConstant(),
-                relax.transform.LegalizeOps({op: _legalizer(op) for op in LEGALIZE}),
-                relax.transform.FoldConstant(),
-                relax.transform.DeadCodeElimination(),
-                relax.transform.AnnotateTIROpPattern(),
-                relax.transform.FuseOps(),
-                relax.transform.FuseTIR(),
-                # A reshape on its own becomes a view; once scheduled it is not recognised.
-                relax.transform.RewriteDataflowReshape(),
-                relax.transform.DeadCodeElimination(),
-            ]
-        )(read_selected(plain, Kernels(legalize_conv2d, emit_matmul)))
+        lowered = lower(module, LEGALIZE, Kernels(legalize_conv2d, emit_matmul))
         for variable, function in lowered.functions_items():
             if isinstance(function, tvm.tirx.PrimFunc):
                 scheduled = schedule_function(function, target, variable.name_hint)
@@ -150,16 +126,6 @@ def _plain(function: tvm.tirx.PrimFunc, target: tvm.target.Target) -> tvm.tirx.P
     else:
         schedule_elementwise(sch)
     return sch.mod["main"]
-
-
-def _legalizer(op: str) -> Callable[[relax.BlockBuilder, relax.Call], relax.Expr]:
-    default = tvm.ir.Op.get(op).get_attr("FLegalize")
-
-    def legalize(builder: relax.BlockBuilder, call: relax.Call) -> relax.Expr:
-        ours = LEGALIZE[op](builder, call)
-        return default(builder, call) if ours is None else ours
-
-    return legalize
 
 
 def _dlight(rule: dl.ScheduleRule) -> Rule:
