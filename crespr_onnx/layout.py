@@ -93,6 +93,11 @@ class WeightedEdge:
         """Number of weights stored."""
         return len(self.in_channels) * len(self.out_channels) * self.kernel
 
+    @property
+    def is_convolution(self) -> bool:
+        """Whether it is a Conv or a ConvTranspose, whose channels are axis 1 and not the last."""
+        return self.op.startswith("Conv")
+
 
 @dataclass(frozen=True, eq=False)
 class ChannelMove:

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import onnx_ir as ir
 
@@ -31,7 +32,8 @@ from crespr_onnx.stages.proof import prove_equal
 from crespr_onnx.stages.remote import expected_on, measure_on_board, place_on
 from crespr_onnx.stages.resume import Workbench
 from crespr_onnx.targets import find_target
-from crespr_onnx.targets.remote import find_board, greet
+from crespr_onnx.targets.artefact import Artefact
+from crespr_onnx.targets.remote import Board, find_board, greet
 from crespr_onnx.training.lesson import Lesson
 from crespr_onnx.training.together import on_main
 
@@ -210,7 +212,7 @@ def _deliver(
         ledger.note(
             verify=prove_equal(tuned, model, settings, data.evaluation, ledger.report.verify)
         )
-    emitted, float32, formats = model, None, None
+    emitted, float32 = model, None
     if settings.number_format != "float32":
         with ledger.clock("narrow"):
             listener(Progress(f"converting to {settings.number_format}"))
@@ -233,45 +235,61 @@ def _deliver(
             metric=measure.measure_quality(prepared.model, emitted, data.evaluation, settings),
         )
     sample = measure.one_sample(prepared.loaded.signature, data.evaluation, settings)
-    compiled, source, tolerance = None, path, deliver.ARTEFACT_TOLERANCE
-    board, remote = find_board(settings.rpc, find_target(settings.target)), None
-    if find_target(settings.target).compiles:
+    compiled, remote = None, None
+    target = find_target(settings.target)
+    board = find_board(settings.rpc, target)
+    if target.compiles:
         with ledger.clock("compile"):
             listener(Progress(f"compiling for {settings.target}"))
-            if float32 is None or formats is None:
-                compiled = deliver.compile_target(path, model, prepared, settings, folder.path)
-                if board is not None:
-                    compiled = replace(compiled, place=expected_on(board, settings.target))
-                ledger.note(artefact=measure.artefact_record(compiled))
-                if board is None and compiled.place.ran != "nowhere":
-                    deliver.check_artefact(folder.path, path, sample)
-            else:
-                forms = (float32, model), (path, emitted)
-                chosen = compile_either(*forms, prepared, settings, folder.path, sample)
-                compiled = chosen.artefact
-                if chosen.number_format == "float32":
-                    source = float32
-                else:
-                    tolerance = TOLERANCES[chosen.number_format]
-                formats = replace(
-                    formats, artefact=chosen.number_format, artefact_reason=chosen.reason
-                )
-                ledger.note(artefact=measure.artefact_record(compiled), number_format=formats)
-    if compiled is not None and board is not None:
-        with ledger.clock("remote"):
-            listener(Progress(f"measuring on {board}"))
-            remote = measure_on_board(
-                board, compiled, source, prepared, settings, sample, tolerance
+            wide = None if float32 is None else (float32, model)
+            compiled, source, tolerance = _compile(
+                (path, emitted), wide, prepared, settings, sample, board, folder, ledger
             )
-            compiled = replace(compiled, place=place_on(board, settings.target))
-            ledger.note(artefact=measure.artefact_record(compiled))
+        if board is not None:
+            with ledger.clock("remote"):
+                listener(Progress(f"measuring on {board}"))
+                remote = measure_on_board(
+                    board, compiled, source, prepared, settings, sample, tolerance
+                )
+                compiled = replace(compiled, place=place_on(board, settings.target))
+                ledger.note(artefact=measure.artefact_record(compiled))
     with ledger.clock("latency"):
         listener(Progress("timing"))
         latency, other = deliver.measure_latency(settings.model, path, sample, compiled, float32)
         ledger.note(latency_ms=replace(latency, remote=remote))
-        if formats is not None and float32 is not None:
-            ledger.note(
-                number_format=replace(
-                    formats, latency_float32_ms=other, bytes_float32=saved_bytes(float32)
-                )
-            )
+        if float32 is not None:
+            _note_format(ledger, latency_float32_ms=other, bytes_float32=saved_bytes(float32))
+
+
+def _compile(
+    emitted: tuple[Path, ir.Model],
+    float32: tuple[Path, ir.Model] | None,
+    prepared: Prepared,
+    settings: CompressSettings,
+    sample: deliver.Arrays,
+    board: Board | None,
+    folder: OutputFolder,
+    ledger: Ledger,
+) -> tuple[Artefact, Path, float]:
+    """The artefact, the file that it was compiled from, and how far it may be from that."""
+    if float32 is not None:
+        chosen = compile_either(float32, emitted, prepared, settings, folder.path, sample)
+        ledger.note(artefact=measure.artefact_record(chosen.artefact))
+        _note_format(ledger, artefact=chosen.number_format, artefact_reason=chosen.reason)
+        if chosen.number_format != "float32":
+            return chosen.artefact, emitted[0], TOLERANCES[chosen.number_format]
+        return chosen.artefact, float32[0], deliver.ARTEFACT_TOLERANCE
+    compiled = deliver.compile_target(*emitted, prepared, settings, folder.path)
+    if board is not None:
+        compiled = replace(compiled, place=expected_on(board, settings.target))
+    ledger.note(artefact=measure.artefact_record(compiled))
+    if board is None and compiled.place.ran != "nowhere":
+        deliver.check_artefact(folder.path, emitted[0], sample)
+    return compiled, emitted[0], deliver.ARTEFACT_TOLERANCE
+
+
+def _note_format(ledger: Ledger, **found: Any) -> None:  # noqa: ANN401
+    """Adds to what is known of the narrow model."""
+    formats = ledger.report.number_format
+    assert formats is not None
+    ledger.note(number_format=replace(formats, **found))

@@ -144,7 +144,7 @@ def _layer(graph: ChannelGraph, layout: Layout, index: int, form: str) -> LayerR
     clusters, chosen = selection.shape[1], "dense"
     reads = f"{int(selection[kept, 0].sum())} of {len(kept)} inputs"
     if clusters > 1:
-        batched = "grouped" if edge.op.startswith("Conv") else "batched"
+        batched = "grouped" if edge.is_convolution else "batched"
         chosen = batched if form == "grouped" else "separate"
         reason = f"{clusters} clusters, each reads {reads}"
     else:

@@ -16,7 +16,7 @@ from crespr_onnx.training.allocate import (
 from crespr_onnx.training.channel_edges import ChannelEdge, channel_edges
 from crespr_onnx.training.cluster import cluster, log_kept
 from crespr_onnx.training.criteria.criterion import Importance
-from crespr_onnx.training.knobs import Reading, is_convolution, selecting_edges
+from crespr_onnx.training.knobs import Reading, selecting_edges
 from crespr_onnx.training.shrink import max_ratio, shown, shrink
 
 CANDIDATES = (1, 2, 4, 8, 16, 32)
@@ -92,7 +92,7 @@ def possible_plans(
 
 def _readings(graph: ChannelGraph, ratio: float) -> list[Reading]:
     """Those that reach a ratio, each different for the model."""
-    convolutions = any(is_convolution(edge) for edge in selecting_edges(graph))
+    convolutions = any(edge.is_convolution for edge in selecting_edges(graph))
     return [
         reading
         for reading in READINGS

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from crespr_onnx.layout import ChannelGraph, IntArray, WeightedEdge
-from crespr_onnx.training.knobs import Knobs, Reading, is_convolution, selecting_edges
+from crespr_onnx.training.knobs import Knobs, Reading, selecting_edges
 from crespr_onnx.training.shrink import Shrunk, shrink
 
 READINGS = (Reading(0.75), Reading(1.5), Reading(1.5, by_convolutions=False))
@@ -134,7 +134,7 @@ def _blocks(graph: ChannelGraph) -> IntArray:
     """The fewest channels that a cluster of each group may have, shape [groups]."""
     least = np.full(len(graph.groups), LINEAR_BLOCK, dtype=np.int64)
     for edge in graph.edges:
-        if is_convolution(edge):
+        if edge.is_convolution:
             for side in (edge.in_channels, edge.out_channels):
                 least[graph.groups_on(side)] = CONVOLVED_BLOCK
     return least

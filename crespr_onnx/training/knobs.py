@@ -33,11 +33,6 @@ class Reading:
     by_convolutions: bool = True
 
 
-def is_convolution(edge: WeightedEdge) -> bool:
-    """Whether an edge is a Conv or a ConvTranspose."""
-    return edge.op.startswith("Conv")
-
-
 def selecting_edges(graph: ChannelGraph) -> tuple[WeightedEdge, ...]:
     """Edges whose clusters may choose what they read.
 
@@ -72,7 +67,7 @@ class Knobs:
         self.selecting = tuple(
             edge
             for edge in selecting_edges(graph)
-            if reading.by_convolutions or not is_convolution(edge)
+            if reading.by_convolutions or not edge.is_convolution
         )
         groups = [len(group.channels) for group in graph.groups]
         fan_ins = [len(edge.in_channels) for edge in self.selecting]

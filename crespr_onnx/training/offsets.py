@@ -52,7 +52,7 @@ def _offset(node: ir.Node, edge: WeightedEdge) -> Offset | None:
     if len(uses) != 1 or output.is_graph_output():
         return None
     follower, index = uses[0].node, uses[0].idx
-    if follower.op_type == "Add" and edge.op in ("Gemm", "MatMul"):
+    if follower.op_type == "Add" and not edge.is_convolution:
         other = follower.inputs[1 - index]
         return Offset(_name(other), Kind.ADDED) if _own(other, n) else None
     by_channel = edge.op == "Conv" or (output.shape is not None and len(output.shape) == 2)

@@ -44,7 +44,7 @@ def row_blocks(
     Yields:
         Rows read, [rows, n_in * kernel], taps innermost, and rows answered, [rows, n_out].
     """
-    if edge.op in ("Gemm", "MatMul"):
+    if not edge.is_convolution:
         # [samples, ..., channels] -> [samples, channels, positions]
         x, y = (t.unsqueeze(1).flatten(1, -2).transpose(1, 2) for t in (x, y))
         taps = np.arange(x.shape[2])[:, None]

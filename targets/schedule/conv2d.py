@@ -15,6 +15,7 @@ from tvm import relax, te, tirx
 
 from crespr_onnx.targets.schedule import annotations as mark
 from crespr_onnx.targets.schedule.axis import Axis
+from crespr_onnx.targets.schedule.call_kernel import call_kernel
 from crespr_onnx.targets.schedule.machine import Machine
 from crespr_onnx.targets.schedule.tiles import Tile, choose_tile
 
@@ -58,21 +59,13 @@ def legalize_conv2d(
     depth = int(np.prod(weight.shape[1:]))
     length = (rows.out - 1) * columns.pitch() + columns.out
     tile = choose_tile(machine, length, weight.shape[0] // groups, depth)
-    constants = [relax.const(pack_weight(weight, groups, tile.rows))]
-    if reads is not None:
-        constants.append(relax.const(np.ascontiguousarray(reads, np.int32)))
+    packed = relax.const(pack_weight(weight, groups, tile.rows))
 
     def conv2d(x: te.Tensor, w: te.Tensor, chosen: te.Tensor | None = None) -> te.Tensor:
         return compute_conv2d(x, w, rows, columns, weight.shape[0], tile, chosen)
 
-    fusable = {"op_pattern": mark.OUT_ELEMENTWISE_FUSABLE}
-    return builder.call_te(
-        conv2d,
-        data if source is None else source,
-        *constants,
-        primfunc_name_hint="conv2d",
-        primfunc_attrs=fusable,
-    )
+    read = data if source is None else source
+    return call_kernel(builder, conv2d, read, packed, reads)
 
 
 def pack_weight(weight: np.ndarray, groups: int, rows: int) -> np.ndarray:

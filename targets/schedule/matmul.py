@@ -7,6 +7,7 @@ import tvm
 from tvm import relax, te, tirx
 
 from crespr_onnx.targets.schedule import annotations as mark
+from crespr_onnx.targets.schedule.call_kernel import call_kernel
 from crespr_onnx.targets.schedule.constant_product import constant_product
 from crespr_onnx.targets.schedule.machine import Machine
 from crespr_onnx.targets.schedule.tiles import Tile, choose_tile
@@ -41,17 +42,12 @@ def emit_matmul(
     batches, depth, columns = weight.shape
     rows = int(np.prod(out_shape)) // (batches * columns)
     tile = choose_tile(machine, columns, rows, depth, max_rows=8)
-    constants = [relax.const(pack_weight(weight, tile.span))]
-    if reads is not None:
-        constants.append(relax.const(np.ascontiguousarray(reads, np.int32)))
+    packed = relax.const(pack_weight(weight, tile.span))
 
     def matmul(x: te.Tensor, w: te.Tensor, chosen: te.Tensor | None = None) -> te.Tensor:
         return compute_matmul(x, w, columns, out_shape, tile, chosen)
 
-    fusable = {"op_pattern": mark.OUT_ELEMENTWISE_FUSABLE}
-    return builder.call_te(
-        matmul, data, *constants, primfunc_name_hint="matmul", primfunc_attrs=fusable
-    )
+    return call_kernel(builder, matmul, data, packed, reads)
 
 
 def pack_weight(weight: np.ndarray, span: int) -> np.ndarray:

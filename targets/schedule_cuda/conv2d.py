@@ -5,6 +5,7 @@ import tvm
 from tvm import relax, te, tirx
 
 from crespr_onnx.targets.schedule import annotations as mark
+from crespr_onnx.targets.schedule.call_kernel import call_kernel
 
 STRIDE = "crespr.stride"
 DILATION = "crespr.dilation"
@@ -35,21 +36,12 @@ def legalize_conv2d(
         tuple(int(value) for value in values)
         for values in (attrs.strides, attrs.dilation, attrs.padding)
     )
-    constants = [kernel]
-    if reads is not None:
-        constants.append(relax.const(np.ascontiguousarray(reads, np.int32)))
 
     def conv2d(x: te.Tensor, w: te.Tensor, chosen: te.Tensor | None = None) -> te.Tensor:
         return compute_conv2d(x, w, shape, int(attrs.groups), strides, dilation, padding, chosen)
 
-    fusable = {"op_pattern": mark.OUT_ELEMENTWISE_FUSABLE}
-    return builder.call_te(
-        conv2d,
-        data if source is None else source,
-        *constants,
-        primfunc_name_hint="conv2d",
-        primfunc_attrs=fusable,
-    )
+    read = data if source is None else source
+    return call_kernel(builder, conv2d, read, kernel, reads)
 
 
 def compute_conv2d(

@@ -7,6 +7,7 @@ import tvm
 from tvm import relax, te, tirx
 
 from crespr_onnx.targets.schedule import annotations as mark
+from crespr_onnx.targets.schedule.call_kernel import call_kernel
 from crespr_onnx.targets.schedule.constant_product import constant_product
 
 MOST_ROWS = 8
@@ -42,17 +43,12 @@ def emit_matmul(
     """
     columns = weight.shape[2]
     # The threads of a warp share a sum: what they read side by side must lie side by side.
-    constants = [relax.const(np.ascontiguousarray(weight.transpose(0, 2, 1)))]
-    if reads is not None:
-        constants.append(relax.const(np.ascontiguousarray(reads, np.int32)))
+    packed = relax.const(np.ascontiguousarray(weight.transpose(0, 2, 1)))
 
     def matmul(x: te.Tensor, w: te.Tensor, chosen: te.Tensor | None = None) -> te.Tensor:
         return compute_matmul(x, w, columns, out_shape, chosen)
 
-    fusable = {"op_pattern": mark.OUT_ELEMENTWISE_FUSABLE}
-    return builder.call_te(
-        matmul, data, *constants, primfunc_name_hint="matmul", primfunc_attrs=fusable
-    )
+    return call_kernel(builder, matmul, data, packed, reads)
 
 
 def compute_matmul(

@@ -46,7 +46,7 @@ def _input_energy(
         path = imported.modules.get(edge.name)
         if path is None:
             continue
-        axis = -1 if edge.op in ("Gemm", "MatMul") else 1
+        axis = 1 if edge.is_convolution else -1
 
         def record(
             _: torch.nn.Module,

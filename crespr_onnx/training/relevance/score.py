@@ -89,7 +89,7 @@ def unit_relevance(
 
 def _by_position(edge: WeightedEdge, relevance: Tensor, mixed: bool) -> FloatArray:
     """Relevance at either end of an edge, summed over all axes but that of the channels."""
-    axis = 1 if edge.op.startswith("Conv") else -1
+    axis = 1 if edge.is_convolution else -1
     values = (relevance.abs() if mixed else relevance).double().movedim(axis, 0).flatten(1)
     result: FloatArray = values.sum(dim=1).cpu().numpy()
     return result
