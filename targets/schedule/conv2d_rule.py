@@ -6,6 +6,7 @@ from tvm.s_tir.schedule import SBlockRV
 from crespr_onnx.targets.schedule import annotations as mark
 from crespr_onnx.targets.schedule.injective import schedule_injective
 from crespr_onnx.targets.schedule.machine import Machine
+from crespr_onnx.targets.schedule.padding import fill_padding
 
 # Straight-line code beyond this many multiply-adds outgrows the instruction cache.
 UNROLL_LIMIT = 900
@@ -22,7 +23,7 @@ def schedule_conv2d(sch: Schedule, kernel: SBlockRV, machine: Machine) -> None:
     schedule_injective(sch, blocks[-1])
     _tile(sch, kernel, lanes, vectors, rows, machine.threads if work > 500_000 else 1)
     for place in stages:
-        _place(sch, place)
+        fill_padding(sch, place, sch.get_loops(place)[-2])
 
 
 def _tile(
@@ -49,13 +50,3 @@ def _tile(
     sch.vectorize(lane)
     sch.vectorize(i_lane)
     sch.decompose_reduction(kernel, ic)
-
-
-def _place(sch: Schedule, place: SBlockRV) -> None:
-    """Clear the image, then copy the rows, instead of asking at every element."""
-    rows = sch.get_loops(place)[-2]
-    if sch.can_decompose_padding(place, rows):
-        sch.decompose_padding(place, rows)
-    columns = sch.get_loops(place)[-1]
-    if mark.extent(sch, columns) > 1:
-        sch.vectorize(sch.split(columns, [None, mark.widest(sch, columns)])[-1])

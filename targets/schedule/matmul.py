@@ -3,12 +3,13 @@
 from math import ceil
 
 import numpy as np
-import tvm
 from tvm import relax, te, tirx
 
 from crespr_onnx.targets.schedule import annotations as mark
+from crespr_onnx.targets.schedule.batch_matmul import legalize_batch_matmul
 from crespr_onnx.targets.schedule.call_kernel import call_kernel
 from crespr_onnx.targets.schedule.constant_product import constant_product
+from crespr_onnx.targets.schedule.index import flatten, unflatten
 from crespr_onnx.targets.schedule.machine import Machine
 from crespr_onnx.targets.schedule.tiles import Tile, choose_tile
 
@@ -16,9 +17,11 @@ from crespr_onnx.targets.schedule.tiles import Tile, choose_tile
 def legalize_matmul(
     machine: Machine, builder: relax.BlockBuilder, call: relax.Call
 ) -> relax.Expr | None:
-    """Replace a matmul with constant float32 weights by our kernel; None if it does not apply."""
+    """Replace a float32 matmul by our kernel; None if none applies."""
     product = constant_product(call)
-    return None if product is None else emit_matmul(machine, builder, *product)
+    if product is None:
+        return legalize_batch_matmul(machine, builder, call)
+    return emit_matmul(machine, builder, *product)
 
 
 def emit_matmul(
@@ -78,9 +81,9 @@ def compute_matmul(
         # Rows that only fill up the last tile repeat the last row.
         row = tirx.min(m, rows - 1) if rows % tile.rows else m
         if reads is None:
-            value = x[*_unflatten(b * rows + row, lead), k]
+            value = x[*unflatten(b * rows + row, lead), k]
         else:
-            value = x[*_unflatten(row, lead), reads[b, k]]
+            value = x[*unflatten(row, lead), reads[b, k]]
         return te.sum(value * w[b, n // tile.span, k, n % tile.span], axis=k)
 
     flat = te.compute(
@@ -97,20 +100,9 @@ def compute_matmul(
     )
 
     def gather(*index):  # type: ignore[no-untyped-def]  # noqa: ANN002, ANN202
-        row = tirx.const(0, "int64") if len(index) == 1 else index[0]
-        for size, i in zip(out_shape[1:-1], index[1:-1], strict=True):
-            row = row * size + i
+        row = flatten(index[:-1], out_shape[:-1])
         if out_shape[-1] == columns:
             return flat[row // rows, row % rows, index[-1]]
         return flat[index[-1] // columns, row, index[-1] % columns]
 
     return te.compute(tuple(out_shape), gather, name="matmul")
-
-
-def _unflatten(index: tvm.ir.Expr, shape: list[int]) -> list[tvm.ir.Expr]:
-    """The multi-dimensional index of a position in a tensor of that shape."""
-    result = []
-    for size in reversed(shape[1:]):
-        result.append(index % size)
-        index = index // size
-    return [index, *reversed(result)]

@@ -3,12 +3,12 @@ reads, as the clusters of a split layer do.
 """
 
 import numpy as np
-import tvm
-from tvm import relax, te, tirx
+from tvm import relax, te
 
 from crespr_onnx.targets.schedule import annotations as mark
 from crespr_onnx.targets.schedule.call_kernel import call_kernel
 from crespr_onnx.targets.schedule.constant_product import constant_product
+from crespr_onnx.targets.schedule.index import flatten, unflatten
 
 MOST_ROWS = 8
 """With more, a tiled product that uses what it has loaded more than once is the better kernel."""
@@ -65,26 +65,15 @@ def compute_matmul(
     k = te.reduce_axis((0, depth), name="k")
 
     def multiply(*index):  # type: ignore[no-untyped-def]  # noqa: ANN002, ANN202
-        row = tirx.const(0, "int64") if len(index) == 1 else index[0]
-        for size, i in zip(out_shape[1:-1], index[1:-1], strict=True):
-            row = row * size + i
+        row = flatten(index[:-1], out_shape[:-1])
         if out_shape[-1] == columns:
             batch, row, column = row // rows, row % rows, index[-1]
         else:
             batch, column = index[-1] // columns, index[-1] % columns
         if reads is None:
-            value = x[*_unflatten(batch * rows + row, lead), k]
+            value = x[*unflatten(batch * rows + row, lead), k]
         else:
-            value = x[*_unflatten(row, lead), reads[batch, k]]
+            value = x[*unflatten(row, lead), reads[batch, k]]
         return te.sum(value * w[batch, column, k], axis=k)
 
     return te.compute(tuple(out_shape), multiply, name="matmul", attrs={mark.KERNEL: "matmul"})
-
-
-def _unflatten(index: tvm.ir.Expr, shape: list[int]) -> list[tvm.ir.Expr]:
-    """The multi-dimensional index of a position in a tensor of that shape."""
-    result = []
-    for size in reversed(shape[1:]):
-        result.append(index % size)
-        index = index // size
-    return [index, *reversed(result)]
