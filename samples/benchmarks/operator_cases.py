@@ -56,9 +56,12 @@ def fan_in(shape: Shape) -> float:
     return {1: 1.0, 2: shape[0]}.get(len(shape), float(np.prod(shape[1:])))
 
 
-GELU = (
-    """h = Div ({x}, root_two) e = Erf (h) s = Add (e, one) m = Mul ({x}, s) {y} = Mul (m, half)"""
-)
+GELU = """
+    {y}_h = Div ({x}, root_two)
+    {y}_e = Erf ({y}_h)
+    {y}_s = Add ({y}_e, one)
+    {y}_m = Mul ({x}, {y}_s)
+    {y} = Mul ({y}_m, half)"""
 GELU_SCALARS = {"root_two": 2**0.5, "one": 1.0, "half": 0.5}
 
 

@@ -16,21 +16,35 @@ from crespr_onnx.targets.schedule.activations import FAST, legalize_activation
 from crespr_onnx.targets.schedule.conv2d import legalize_conv2d
 from crespr_onnx.targets.schedule.conv2d_rule import schedule_conv2d
 from crespr_onnx.targets.schedule.injective import schedule_injective
+from crespr_onnx.targets.schedule.layer_norm import legalize_layer_norm
+from crespr_onnx.targets.schedule.lengthen_rule import schedule_lengthen
 from crespr_onnx.targets.schedule.lower import lower
 from crespr_onnx.targets.schedule.machine import Machine, machine_of
 from crespr_onnx.targets.schedule.matmul import emit_matmul, legalize_matmul
 from crespr_onnx.targets.schedule.matmul_rule import schedule_matmul
 from crespr_onnx.targets.schedule.reduction import schedule_reduction
+from crespr_onnx.targets.schedule.row_reduction import REDUCTIONS, legalize_row_reduction
+from crespr_onnx.targets.schedule.rows_rule import schedule_rows
 from crespr_onnx.targets.schedule.selected import Kernels
+from crespr_onnx.targets.schedule.softmax import legalize_softmax
 
 log = logging.getLogger(__name__)
 
 LEGALIZE = {
     "relax.nn.conv2d": legalize_conv2d,
     "relax.matmul": legalize_matmul,
+    "relax.nn.softmax": legalize_softmax,
+    "relax.nn.log_softmax": legalize_softmax,
+    "relax.nn.layer_norm": legalize_layer_norm,
+    **dict.fromkeys(REDUCTIONS, legalize_row_reduction),
     **dict.fromkeys(FAST, legalize_activation),
 }
-KERNEL_RULES = {"conv2d": schedule_conv2d, "matmul": schedule_matmul}
+KERNEL_RULES = {
+    "conv2d": schedule_conv2d,
+    "lengthen": schedule_lengthen,
+    "matmul": schedule_matmul,
+    "rows": schedule_rows,
+}
 
 
 def schedule_module(module: tvm.IRModule, target: tvm.target.Target, threads: int) -> tvm.IRModule:
