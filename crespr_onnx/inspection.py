@@ -8,14 +8,14 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from crespr_onnx.graph.accounting import node_costs
+from crespr_onnx.graph.accounting import node_costs, with_macs
 from crespr_onnx.graph.channels import Obstacle
 from crespr_onnx.graph.load import LoadedModel, errors_of
 from crespr_onnx.layout import ChannelGraph, ChannelGroup, WeightedEdge
 from crespr_onnx.stages.prepare import analyse_model
 from crespr_onnx.training.allocate import edge_rooms, max_clusters
 from crespr_onnx.training.knobs import FEWEST_INPUTS, selecting_edges
-from crespr_onnx.training.shrink import max_ratio
+from crespr_onnx.training.shrink import max_mac_ratio, max_ratio
 
 
 @dataclass(frozen=True)
@@ -80,8 +80,11 @@ class Inspection:
         outputs: the same of each output.
         operators: how often each operator occurs, the most frequent first.
         weights: stored in all layers.
-        macs: multiply-accumulates of all layers per sample, or None if a shape is not fixed.
+        macs: multiply-accumulates per sample of all that these weights take part in, or None if a
+            shape is not fixed.
         max_ratio: highest physical ratio that can be asked for.
+        max_mac_ratio: highest share of `macs` that --mac-ratio can ask for, or None if they are not
+            known.
         max_clusters: most clusters that any layer can be split into.
         groups: all channel groups.
         layers: all weighted edges.
@@ -98,6 +101,7 @@ class Inspection:
     weights: int
     macs: int | None
     max_ratio: float
+    max_mac_ratio: float | None
     max_clusters: int
     groups: tuple[GroupInfo, ...]
     layers: tuple[LayerInfo, ...]
@@ -117,8 +121,8 @@ def inspect_model(path: Path | str) -> Inspection:
     with _collection_paused():
         prepared = analyse_model(Path(path))
         with errors_of(prepared.loaded.path):
-            macs = {cost.name: cost.macs for cost in node_costs(prepared.model)}
-        return _inspection(prepared.loaded, prepared.graph, prepared.obstacles, macs)
+            costs = node_costs(prepared.model)
+        return _inspection(prepared.loaded, with_macs(prepared.graph, costs), prepared.obstacles)
 
 
 @contextmanager
@@ -138,18 +142,14 @@ def _collection_paused() -> Iterator[None]:
 
 
 def _inspection(
-    loaded: LoadedModel,
-    graph: ChannelGraph,
-    obstacles: tuple[Obstacle, ...],
-    macs: Mapping[str, int | None],
+    loaded: LoadedModel, graph: ChannelGraph, obstacles: tuple[Obstacle, ...]
 ) -> Inspection:
     rooms = edge_rooms(graph)
     selecting = {edge.name for edge in selecting_edges(graph)}
     layers = tuple(
-        _layer(graph, edge, room, macs.get(edge.name), selects=edge.name in selecting)
+        _layer(graph, edge, room, selects=edge.name in selecting)
         for edge, room in zip(graph.edges, rooms, strict=True)
     )
-    counted = [layer.macs for layer in layers if layer.macs is not None]
     operators = Counter(node.op_type for node in loaded.model.graph)
     return Inspection(
         path=str(loaded.path),
@@ -160,8 +160,9 @@ def _inspection(
         outputs=tuple(map(str, loaded.signature.outputs)),
         operators=dict(sorted(operators.items(), key=lambda item: (-item[1], item[0]))),
         weights=graph.weights,
-        macs=sum(counted) if len(counted) == len(layers) else None,
+        macs=graph.macs,
         max_ratio=max_ratio(graph) if graph.weights else 0.0,
+        max_mac_ratio=max_mac_ratio(graph) if graph.macs is not None else None,
         max_clusters=max_clusters(graph),
         groups=_groups(graph, rooms),
         layers=layers,
@@ -186,9 +187,7 @@ def _group(group: ChannelGroup, most: int) -> GroupInfo:
     return GroupInfo(group.name, n, "drop", 1, "no layer that writes it can be split")
 
 
-def _layer(
-    graph: ChannelGraph, edge: WeightedEdge, room: int, macs: int | None, *, selects: bool
-) -> LayerInfo:
+def _layer(graph: ChannelGraph, edge: WeightedEdge, room: int, *, selects: bool) -> LayerInfo:
     verdict: Literal["split", "shrink", "dense"] = "split"
     reason = ""
     if edge.frozen is not None:
@@ -205,7 +204,7 @@ def _layer(
         outputs=len(edge.out_channels),
         kernel=edge.kernel,
         weights=edge.weights,
-        macs=macs,
+        macs=edge.macs,
         verdict=verdict,
         max_clusters=room,
         reason=reason,

@@ -75,6 +75,7 @@ class WeightedEdge:
         kernel: weights per connection of an input to an output position.
         positions: output positions per sample that share the weights (1 for a Gemm on a matrix).
         frozen: why the edge can be neither split nor shrunk, or None.
+        macs: multiply-accumulates per sample, or None if they were not counted (`with_macs` does).
     """
 
     name: str
@@ -87,6 +88,7 @@ class WeightedEdge:
     kernel: int
     positions: int
     frozen: str | None = None
+    macs: int | None = None
 
     @property
     def weights(self) -> int:
@@ -125,6 +127,8 @@ class ChannelGraph:
         opaque_weights: weights of Conv, ConvTranspose, Gemm and MatMul nodes that are no edges,
             because the analysis could not follow them; they stay stored.
         depthwise: initializers that are the weights of depthwise convolutions.
+        opaque_macs: multiply-accumulates per sample of the nodes behind `opaque_weights`, or None
+            if they were not counted.
     """
 
     groups: tuple[ChannelGroup, ...]
@@ -134,6 +138,7 @@ class ChannelGraph:
     moves: Mapping[str, ChannelMove]
     opaque_weights: int = 0
     depthwise: frozenset[str] = frozenset()
+    opaque_macs: int | None = None
 
     @cached_property
     def n_channels(self) -> int:
@@ -152,6 +157,16 @@ class ChannelGraph:
     def weights(self) -> int:
         """Weights that the model stores; what several edges share is stored once."""
         return self.opaque_weights + sum({e.weight: e.weights for e in self.edges}.values())
+
+    @cached_property
+    def macs(self) -> int | None:
+        """Multiply-accumulates per sample where weights are stored, or None if not all are known.
+
+        Those of depthwise convolutions do not count, just as their weights do not.
+        """
+        counts = [self.opaque_macs, *(edge.macs for edge in self.edges)]
+        known = [count for count in counts if count is not None]
+        return sum(known) if len(known) == len(counts) else None
 
     def groups_on(self, channels: IntArray) -> list[int]:
         """Indices of the groups that an axis carries."""

@@ -27,7 +27,7 @@ from crespr_onnx.stages.masking import masked_copy
 from crespr_onnx.stages.narrow import check_number_format, narrow
 from crespr_onnx.stages.narrow_artefact import TOLERANCES, compile_either
 from crespr_onnx.stages.narrow_proof import describe_narrow
-from crespr_onnx.stages.prepare import Data, Prepared, prepare_data, prepare_model
+from crespr_onnx.stages.prepare import Data, Prepared, count_work, prepare_data, prepare_model
 from crespr_onnx.stages.proof import prove_equal
 from crespr_onnx.stages.remote import expected_on, measure_on_board, place_on
 from crespr_onnx.stages.resume import Workbench
@@ -135,7 +135,8 @@ def _check(settings: CompressSettings, listener: Listener) -> tuple[Prepared, Da
     listener(Progress("reading model and data"))
     prepared = prepare_model(settings.model)
     input_shapes_for(prepared.loaded.signature, 1, settings.input_shapes or None)
-    plan_layout.check_ratio(prepared.graph, settings.ratio, settings.clusters)
+    prepared = count_work(prepared, settings)
+    plan_layout.check_ratio(prepared.graph, settings)
     if settings.data is not None or settings.eval_data is not None:
         prepared = for_any_batch(prepared, settings)
     data = prepare_data(settings, prepared)

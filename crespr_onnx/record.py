@@ -65,6 +65,7 @@ class Ratio:
         macs_after: the same of the emitted model.
         bytes_before: size of the input model's file and its external data.
         bytes_after: size of the emitted model's file.
+        mac_requested: share of macs_before that had to go, or None if none was asked for.
     """
 
     requested: float
@@ -75,6 +76,12 @@ class Ratio:
     macs_after: int
     bytes_before: int
     bytes_after: int
+    mac_requested: float | None = None
+
+    @property
+    def mac_ratio(self) -> float:
+        """1 - macs_after / macs_before; 0 where no layer's work is known."""
+        return 1.0 - self.macs_after / self.macs_before if self.macs_before else 0.0
 
 
 @dataclass(frozen=True)

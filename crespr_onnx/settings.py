@@ -22,6 +22,8 @@ class CompressSettings:
         images: preprocessing, for a folder of images.
         criterion: importance criterion.
         clusters: cluster count K, or None to let a short trial choose.
+        mac_ratio: share of the multiply-accumulates per sample that must go as well, in (0, 1), or
+            None to look at stored weights alone.
         epochs: passes over the data in all, restriction and fine-tuning together.
         batch_size: samples per training step.
         lr: highest learning rate while fine-tuning the small model.
@@ -55,6 +57,7 @@ class CompressSettings:
     images: ImageOptions | None = None
     criterion: str = "magnitude"
     clusters: int | None = None
+    mac_ratio: float | None = None
     epochs: int = 15
     batch_size: int = 128
     lr: float = 1e-2

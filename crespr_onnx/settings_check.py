@@ -22,6 +22,8 @@ def check_settings(settings: CompressSettings) -> None:
     """
     s = settings
     _require(0 < s.ratio < 1, "ratio", s.ratio, "between 0 and 1: 0.98 keeps 2% of the weights")
+    possible = s.mac_ratio is None or 0 < s.mac_ratio < 1
+    _require(possible, "mac-ratio", s.mac_ratio, "between 0 and 1: 0.95 keeps 5% of the work")
     _require(s.criterion in CRITERIA, "criterion", s.criterion, f"one of {', '.join(CRITERIA)}")
     _require(s.clusters is None or s.clusters >= 1, "clusters", s.clusters, "auto, or at least 1")
     _require(s.epochs >= 0, "epochs", s.epochs, "0 or more; 0 prunes without training")

@@ -90,8 +90,8 @@ def test_inspect_digits(call: Any) -> None:
     assert "inputs: input: float32[batch,1,8,8]" in lines
     assert "89,632 weights in 5 layers, 1,821,952 MACs per sample" in lines
     assert (
-        "at most 0.9995 of the weights can go; layers can be split into at most 32 clusters"
-        in lines
+        "at most 0.9995 of the weights and 0.9992 of the MACs can go; layers can be split into at "
+        "most 32 clusters" in lines
     )
     assert (
         "/conv2/Conv │ Conv │ 32 -> 64 x9 │ 18,432 │ 20.6% │ 1,179,648 │ split, up to 8 clusters"

@@ -112,6 +112,15 @@ def test_a_plan_as_text(call: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPat
     assert (code, err) == (0, "")
     lines = [" ".join(line.split()) for line in out.splitlines()]
     assert lines[0].startswith("layer ┃ op ┃ weights ┃ after ┃ clusters ┃ form ┃ reason")
-    assert lines[-1].startswith("89,632 weights would become ")
-    assert lines[-1].endswith(", 0.9 requested. Nothing was written.")
+    assert lines[-2].startswith("89,632 weights would become ")
+    assert lines[-2].endswith(", 0.9 requested.")
+    assert lines[-1] == "Nothing was written."
+    _, out, _ = call(*command, "--mac-ratio", "0.95", "--dry-run", "--quiet")
+    *_, work, last = out.splitlines()
+    assert work.startswith("1,821,952 multiply-accumulates would become ")
+    assert 0.95 <= float(work.split(": ")[1].split(" saved, ")[0]) < 0.96
+    assert work.endswith(" saved, 0.95 requested.")
+    assert last == "Nothing was written."
+    # Too much for allocations in which convolutions read all that is kept.
+    assert call(*command, "--mac-ratio", "0.9992", "--dry-run", "--quiet")[0] == 0
     assert list(tmp_path.iterdir()) == []

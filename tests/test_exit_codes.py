@@ -135,6 +135,21 @@ def test_3_beyond_what_the_model_allows(compress: Run, tmp_path: Path) -> None:
     assert compress(ratio=0.9884, clusters=1, epochs=0)[0] == 0
 
 
+def test_3_more_work_saved_than_the_model_allows(compress: Run, tmp_path: Path) -> None:
+    before = tree(tmp_path)
+    # Every weight of this model is used once per sample.
+    code, _, err = compress(mac_ratio=0.99)
+    assert (code, err) == (
+        3,
+        "error: --mac-ratio 0.99 is beyond what this model allows: at most 0.9884 of its "
+        "multiply-accumulates can go (crespr-onnx inspect shows what stays dense and why)\n",
+    )
+    assert tree(tmp_path) == before
+    assert compress(mac_ratio=0.9884, clusters=1, epochs=0)[0] == 0
+    ratio = stored(tmp_path / "out")["ratio"]
+    assert (ratio["mac_requested"], ratio["macs_before"], ratio["macs_after"]) == (0.9884, 432, 5)
+
+
 def damaged(x: np.ndarray) -> np.ndarray:
     x = x.copy()
     x[5, 2] = np.nan

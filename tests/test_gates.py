@@ -76,6 +76,24 @@ def test_one_weight_too_many_fails() -> None:
     assert str(error) == ("the emitted model has a physical ratio of 0.8999; --ratio asks for 0.9")
 
 
+def work(requested: float | None, before: int, after: int) -> Report:
+    return Report("ok", 0, ratio=Ratio(0.5, 0.5, 2, 1, before, after, 0, 0, requested))
+
+
+@pytest.mark.parametrize("tenths", range(1, 10))
+def test_multiply_accumulates_exactly_reached_pass(tenths: int) -> None:
+    assert check_gates(SETTINGS, work(tenths / 10, 1000, 1000 - 100 * tenths)) == []
+    assert check_gates(SETTINGS, work(None, 1000, 1000)) == []
+
+
+def test_one_multiply_accumulate_too_many_fails() -> None:
+    (error,) = check_gates(SETTINGS, work(0.9, 100_000, 10_001))
+    assert isinstance(error, SpeedGateError)
+    assert str(error) == (
+        "the emitted model saves 0.8999 of the multiply-accumulates; --mac-ratio asks for 0.9"
+    )
+
+
 def test_speed_is_that_of_the_best_that_is_delivered() -> None:
     assert speed_up(replace(LATENCY, compressed_tvm=None)) == 2.0
     assert speed_up(replace(LATENCY, compressed_tvm=1.0)) == 4.0

@@ -30,6 +30,7 @@ NUMBER, TEXT = (int, float), str
 RATIO = {
     "requested": NUMBER, "physical": NUMBER, "weights_before": int, "weights_after": int,
     "macs_before": int, "macs_after": int, "bytes_before": int, "bytes_after": int,
+    "mac_requested": type(None),
 }  # fmt: skip
 METRIC = {"name": TEXT, "dense": NUMBER, "compressed": NUMBER, "drop": NUMBER, "samples": int}
 LATENCY = {

@@ -58,7 +58,7 @@ SCHEMA_1 = {
     "output": "path sha256 bytes",
     "artefact": "path sha256 bytes target ran remark files needs kernels",
     "ratio": "requested physical weights_before weights_after macs_before macs_after "
-    "bytes_before bytes_after",
+    "bytes_before bytes_after mac_requested",
     "metric": "name dense compressed drop samples",
     "latency_ms": "batch threads dense_onnxruntime compressed_onnxruntime compressed_tvm method "
     "remote",
@@ -223,6 +223,14 @@ def test_page_shows_the_figures() -> None:
     # The bars: dense is the longest; the others are a quarter and an eighth of it.
     widths = re.findall(r'<rect [^>]*width="([\d.]+)"', render_html(FULL))
     assert [float(width) for width in widths] == [360.0, 90.0, 45.0]
+
+
+def test_page_shows_what_was_asked_of_multiply_accumulates() -> None:
+    assert "multiply-accumulates" not in PageReader(render_html(FULL)).text
+    assert FULL.ratio is not None
+    asked = replace(FULL, ratio=replace(FULL.ratio, mac_requested=0.95))
+    text = re.sub(r"\s+", " ", PageReader(render_html(asked)).text)
+    assert "97.96% of the multiply-accumulates (95.00% requested)" in text
 
 
 def test_page_needs_nothing_from_outside() -> None:

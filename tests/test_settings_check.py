@@ -19,6 +19,8 @@ GOOD = CompressSettings(Path("m.onnx"), 0.9)
     [
         ("ratio", 1e-9),
         ("ratio", 0.9999),
+        ("mac_ratio", 1e-9),
+        ("mac_ratio", 0.9999),
         ("criterion", "taylor"),
         ("clusters", 1),
         ("epochs", 0),
@@ -46,6 +48,9 @@ def test_values_that_pass(name: str, value: Any) -> None:
         ("ratio", 1.0, "--ratio is 1.0; it must be between 0 and 1"),
         ("ratio", 98.0, "--ratio is 98.0; it must be between 0 and 1"),
         ("ratio", nan, "--ratio is nan; it must be between 0 and 1"),
+        ("mac_ratio", 0.0, "--mac-ratio is 0.0; it must be between 0 and 1: 0.95 keeps 5% of the"),
+        ("mac_ratio", 1.0, "--mac-ratio is 1.0; it must be between 0 and 1"),
+        ("mac_ratio", nan, "--mac-ratio is nan; it must be between 0 and 1"),
         ("criterion", "random", "--criterion is random; it must be one of magnitude, taylor"),
         ("clusters", 0, "--clusters is 0; it must be auto, or at least 1"),
         ("epochs", -1, "--epochs is -1; it must be 0 or more; 0 prunes without training"),

@@ -36,6 +36,7 @@ COMMANDS = {
     "compress": {
         "model": None,
         "--ratio": None,
+        "--mac-ratio": None,
         "--target": "onnx",
         "--data": None,
         "--eval-data": None,

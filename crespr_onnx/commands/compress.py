@@ -32,6 +32,7 @@ Examples:
   crespr-onnx compress in.onnx --ratio 0.9 --data train/ --eval-data test/ \\
       --image-mean .485,.456,.406 --image-std .229,.224,.225
   crespr-onnx compress in.onnx --ratio 0.5 --epochs 0
+  crespr-onnx compress in.onnx --ratio 0.98 --mac-ratio 0.95 --target cpu --data train.npz
   crespr-onnx compress in.onnx --ratio 0.98 --target arm64 --data train.npz --rpc 192.168.1.7:9090
   crespr-onnx compress in.onnx --ratio 0.98 --data train.npz --dry-run
   crespr-onnx compress --config compressed-in/config.toml -o again

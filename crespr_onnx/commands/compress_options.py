@@ -25,6 +25,13 @@ SETTINGS = (
         "--ratio", type=float, required=True, help="Share of the weights that must go, as 0.98."
     ),
     click.option(
+        "--mac-ratio",
+        type=float,
+        metavar="R",
+        help="Share of the multiply-accumulates per sample that must go as well, as 0.95: early "
+        "convolutions have few weights and most of the work.",
+    ),
+    click.option(
         "--target",
         default="onnx",
         show_default=True,

@@ -18,7 +18,8 @@ if TYPE_CHECKING:
 HELP = """Show what can be compressed in a model, and what stays dense and why.
 
 Layers can be split into clusters, only shrink, or stay dense; groups are channels that share one
-order and are clustered, dropped or kept together. The ratio is the highest that --ratio can be.
+order and are clustered, dropped or kept together. The shares of weights and MACs that can go are
+the highest that --ratio and --mac-ratio can be.
 
 \b
 Examples:
@@ -59,10 +60,11 @@ def _summary(found: "Inspection") -> list[str]:
 
     macs = "an unknown number of" if found.macs is None else f"{found.macs:,}"
     operators = ", ".join(f"{name} {count}" for name, count in found.operators.items())
-    # Rounded down: what is shown can be asked for.
-    ratio = math.floor(found.max_ratio * 1e4) / 1e4
+    work = ""
+    if found.max_mac_ratio is not None:
+        work = f" and {_shown(found.max_mac_ratio)} of the MACs"
     reach = (
-        f"at most {ratio:.4f} of the weights can go; "
+        f"at most {_shown(found.max_ratio)} of the weights{work} can go; "
         f"layers can be split into at most {found.max_clusters} clusters"
         if found.max_ratio > 0
         else "nothing in it can be compressed"
@@ -75,6 +77,11 @@ def _summary(found: "Inspection") -> list[str]:
         f"{found.weights:,} weights in {len(found.layers)} layers, {macs} MACs per sample",
         reach,
     ]
+
+
+def _shown(reach: float) -> str:
+    """Rounded down: what is shown can be asked for."""
+    return f"{math.floor(reach * 1e4) / 1e4:.4f}"
 
 
 def _layers(found: "Inspection") -> "Table":

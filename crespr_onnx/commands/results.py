@@ -55,5 +55,11 @@ def show_plan(plan: "Plan", as_json: bool) -> None:
     ratio = plan.ratio
     click.echo(
         f"\n{ratio.weights_before:,} weights would become {ratio.weights_after:,}: physical ratio "
-        f"{ratio.physical:.4f}, {ratio.requested:g} requested. Nothing was written."
+        f"{ratio.physical:.4f}, {ratio.requested:g} requested."
     )
+    if ratio.mac_requested is not None:
+        click.echo(
+            f"{ratio.macs_before:,} multiply-accumulates would become {ratio.macs_after:,}: "
+            f"{ratio.mac_ratio:.4f} saved, {ratio.mac_requested:g} requested."
+        )
+    click.echo("Nothing was written.")

@@ -1,8 +1,8 @@
 """What a model stores and computes, node by node."""
 
 import math
-from collections.abc import Mapping, Set
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Set
+from dataclasses import dataclass, replace
 
 import numpy as np
 import onnx_ir as ir
@@ -11,7 +11,7 @@ from onnx_ir.passes.common import ShapeInferencePass
 from crespr_onnx.graph.random_inputs import Shapes, open_shapes
 from crespr_onnx.graph.session import run
 from crespr_onnx.graph.signature import signature_of
-from crespr_onnx.layout import DEPTHWISE
+from crespr_onnx.layout import DEPTHWISE, ChannelGraph
 
 WEIGHTED = frozenset({"Conv", "ConvTranspose", "Gemm", "MatMul"})
 # Operators that only show stored numbers in another form.
@@ -43,6 +43,11 @@ class NodeCost:
     macs: int | None
     depthwise: bool
 
+    @property
+    def counts(self) -> bool:
+        """Whether it is part of what is compressed: `--ratio` and `--mac-ratio` are about it."""
+        return self.weights > 0 and not self.depthwise
+
 
 def node_costs(model: ir.Model, input_shapes: Shapes | None = None) -> tuple[NodeCost, ...]:
     """Cost of every Conv, ConvTranspose, Gemm and MatMul, in the order of the graph.
@@ -60,6 +65,20 @@ def node_costs(model: ir.Model, input_shapes: Shapes | None = None) -> tuple[Nod
     """
     shapes = _known_shapes(model, input_shapes)
     return tuple(_cost(node, shapes) for node in model.graph if _is_weighted(node))
+
+
+def with_macs(graph: ChannelGraph, costs: Iterable[NodeCost]) -> ChannelGraph:
+    """The channels of a model with the multiply-accumulates of its edges filled in.
+
+    Args:
+        graph: channels of the model.
+        costs: its `node_costs`.
+    """
+    macs = {cost.name: cost.macs for cost in costs if cost.counts}
+    edges = tuple(replace(edge, macs=macs.pop(edge.name, None)) for edge in graph.edges)
+    others = [count for count in macs.values() if count is not None]
+    opaque = sum(others) if len(others) == len(macs) else None
+    return replace(graph, edges=edges, opaque_macs=opaque)
 
 
 def stored_weights(model: ir.Model) -> int:

@@ -31,6 +31,8 @@ def check_gates(settings: CompressSettings, report: Report) -> list[CresprError]
                 f"--ratio asks for {ratio.requested:g}"
             )
         )
+    if ratio is not None and ratio.mac_requested is not None:
+        failures += _too_much_work(ratio.mac_ratio, ratio.mac_requested)
     if latency is not None and (fastest := speed_up(latency)) < settings.min_speedup:
         what = (
             f"the compressed model is {fastest:.2f} times as fast as the dense one in ONNX Runtime"
@@ -42,6 +44,17 @@ def check_gates(settings: CompressSettings, report: Report) -> list[CresprError]
             )
         failures.append(SpeedGateError(f"{what}; --min-speedup asks for {settings.min_speedup:g}"))
     return failures
+
+
+def _too_much_work(saved: float, requested: float) -> list[CresprError]:
+    if saved >= requested - ROUNDING:
+        return []
+    return [
+        SpeedGateError(
+            f"the emitted model saves {floor(saved * 1e4) / 1e4:.4f} of the multiply-accumulates; "
+            f"--mac-ratio asks for {requested:g}"
+        )
+    ]
 
 
 def speed_up(latency: Latency) -> float:

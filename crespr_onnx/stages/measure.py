@@ -91,13 +91,14 @@ def measure_ratio(
         macs_after=_edge_macs(model, settings),
         bytes_before=prepared.loaded.bytes,
         bytes_after=size,
+        mac_requested=settings.mac_ratio,
     )
 
 
 def _edge_macs(model: ir.Model, settings: CompressSettings) -> int:
     """Multiply-accumulates per sample in weighted edges; 0 where a shape is not known."""
     costs = node_costs(model, settings.input_shapes or None)
-    return sum(c.macs or 0 for c in costs if c.weights and not c.depthwise)
+    return sum(c.macs or 0 for c in costs if c.counts)
 
 
 def file_record(path: Path) -> FileRecord:

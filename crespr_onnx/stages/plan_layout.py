@@ -17,7 +17,7 @@ from crespr_onnx.training.channel_edges import ChannelEdge, channel_edges
 from crespr_onnx.training.cluster import cluster, log_kept
 from crespr_onnx.training.criteria.criterion import Importance
 from crespr_onnx.training.knobs import Reading, selecting_edges
-from crespr_onnx.training.shrink import max_ratio, shown, shrink
+from crespr_onnx.training.shrink import max_mac_ratio, max_ratio, shown, shrink
 
 CANDIDATES = (1, 2, 4, 8, 16, 32)
 """Cluster counts that `--clusters auto` considers."""
@@ -41,18 +41,25 @@ class LayoutPlan:
     clusters: int
 
 
-def check_ratio(graph: ChannelGraph, ratio: float, clusters: int | None) -> None:
+def check_ratio(graph: ChannelGraph, settings: CompressSettings) -> None:
     """Refuses what no layout of the model can give.
 
     Raises:
-        ModelError: if no layout reaches the ratio.
+        ModelError: if no layout reaches the ratio, or the ratio of multiply-accumulates.
         UsageError: if the model has no room for that many clusters.
     """
+    ratio, mac_ratio, clusters = settings.ratio, settings.mac_ratio, settings.clusters
     reachable = max_ratio(graph)
     if ratio > reachable:
         raise ModelError(
             f"--ratio {ratio:g} is beyond what this model allows: at most {shown(reachable)} of "
             "its weights can go (crespr-onnx inspect shows what stays dense and why)"
+        )
+    if mac_ratio is not None and mac_ratio > (saved := max_mac_ratio(graph)):
+        raise ModelError(
+            f"--mac-ratio {mac_ratio:g} is beyond what this model allows: at most {shown(saved)} "
+            "of its multiply-accumulates can go (crespr-onnx inspect shows what stays dense and "
+            "why)"
         )
     most = max_clusters(graph)
     if clusters is not None and clusters > most:
@@ -73,12 +80,12 @@ def possible_plans(
         scores: importance of all connections.
 
     Raises:
-        UsageError: if the ratio is out of reach.
+        UsageError: if a ratio is out of reach.
     """
     edges = channel_edges(graph, scores)
     found = [
         plan
-        for reading in _readings(graph, settings.ratio)
+        for reading in _readings(graph, settings)
         for plan in _plans_at(graph, settings, edges, reading)[:TRIALS_PER_READING]
     ]
     # Where there is little to read, readings lead to the same sizes.
@@ -90,14 +97,20 @@ def possible_plans(
     return [plan for _, plan in sorted(plans, key=lambda ranked: -ranked[0])]
 
 
-def _readings(graph: ChannelGraph, ratio: float) -> list[Reading]:
-    """Those that reach a ratio, each different for the model."""
+def _readings(graph: ChannelGraph, settings: CompressSettings) -> list[Reading]:
+    """Those that reach what is asked for, each different for the model."""
     convolutions = any(edge.is_convolution for edge in selecting_edges(graph))
     return [
         reading
         for reading in READINGS
-        if reading.by_convolutions or (convolutions and ratio <= max_ratio(graph, reading))
+        if reading.by_convolutions or (convolutions and _reaches(graph, settings, reading))
     ]
+
+
+def _reaches(graph: ChannelGraph, settings: CompressSettings, reading: Reading) -> bool:
+    if settings.ratio > max_ratio(graph, reading):
+        return False
+    return settings.mac_ratio is None or settings.mac_ratio <= max_mac_ratio(graph, reading)
 
 
 def _that_split(
@@ -118,7 +131,7 @@ def _plans_at(
     """Plans of all cluster counts with what they keep, the best first."""
     plans: list[tuple[float, LayoutPlan]] = []
     before: tuple[int, ...] = ()
-    shrunk = shrink(graph, settings.ratio, reading)
+    shrunk = shrink(graph, settings.ratio, reading, settings.mac_ratio)
     for k in (settings.clusters,) if settings.clusters is not None else CANDIDATES:
         allocation = form_clusters(shrunk, k)
         counts = tuple(allocation.clusters.tolist())

@@ -1,6 +1,6 @@
 """From a file to a checked model with its channels, and from a source to data that fits it."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -8,7 +8,8 @@ import onnx_ir as ir
 from onnx_ir.passes.common import ShapeInferencePass
 
 from crespr_onnx.data import Samples, load_data
-from crespr_onnx.errors import DataError, ModelError
+from crespr_onnx.errors import DataError, ModelError, UsageError
+from crespr_onnx.graph.accounting import node_costs, with_macs
 from crespr_onnx.graph.channels import Obstacle, find_channels
 from crespr_onnx.graph.load import LoadedModel, errors_of, load_model
 from crespr_onnx.graph.session import make_session, run
@@ -80,6 +81,26 @@ def prepare_model(path: Path) -> Prepared:
             + (reasons or "it has no Conv, Gemm or MatMul with weights between two channel groups")
         )
     return prepared
+
+
+def count_work(prepared: Prepared, settings: CompressSettings) -> Prepared:
+    """The same with the multiply-accumulates of every edge, if --mac-ratio asks for fewer.
+
+    Raises:
+        UsageError: if a shape that they depend on is not known.
+    """
+    if settings.mac_ratio is None:
+        return prepared
+    with errors_of(prepared.loaded.path):
+        costs = node_costs(prepared.model, settings.input_shapes or None)
+    unknown = next((cost for cost in costs if cost.counts and cost.macs is None), None)
+    if unknown is not None:
+        raise UsageError(
+            f"--mac-ratio needs to know what {unknown.op} '{unknown.name}' computes, but the shape "
+            "that it works on is not known; give the shapes of all inputs with --input-shape, or "
+            "leave --mac-ratio out"
+        )
+    return replace(prepared, graph=with_macs(prepared.graph, costs))
 
 
 def _fix_constants(model: ir.Model) -> None:

@@ -11,7 +11,7 @@ import numpy as np
 
 from crespr_onnx.layout import ChannelGraph, IntArray, WeightedEdge
 from crespr_onnx.training.knobs import Knobs, Reading, selecting_edges
-from crespr_onnx.training.shrink import Shrunk, shrink
+from crespr_onnx.training.shrink import Budget, Shrunk, shrink
 
 READINGS = (Reading(0.75), Reading(1.5), Reading(1.5, by_convolutions=False))
 """All are tried: networks of wide linear layers train best with the first, small convolutional
@@ -63,7 +63,11 @@ def edge_rooms(graph: ChannelGraph) -> list[int]:
 
 
 def allocate(
-    graph: ChannelGraph, clusters: int, ratio: float, reading: Reading = READINGS[0]
+    graph: ChannelGraph,
+    clusters: int,
+    ratio: float,
+    reading: Reading = READINGS[0],
+    mac_ratio: float | None = None,
 ) -> Allocation:
     """Widths, reads and clusters under a budget.
 
@@ -72,11 +76,12 @@ def allocate(
         clusters: most clusters of any group; narrow groups have fewer.
         ratio: physical ratio to reach, in (0, 1).
         reading: how much clusters may be left to read.
+        mac_ratio: share of the multiply-accumulates to save at least, in (0, 1), or None.
 
     Raises:
-        UsageError: if the ratio is out of reach, saying what is reachable.
+        UsageError: if a ratio is out of reach, saying what is reachable.
     """
-    return form_clusters(shrink(graph, ratio, reading), clusters)
+    return form_clusters(shrink(graph, ratio, reading, mac_ratio), clusters)
 
 
 def form_clusters(shrunk: Shrunk, clusters: int) -> Allocation:
@@ -89,7 +94,7 @@ def form_clusters(shrunk: Shrunk, clusters: int) -> Allocation:
     units[:n] = _units(graph, counts)
     values -= np.where(knobs.free & (values > units), values % units, 0)
     values[:n] -= values[:n] % counts
-    _refill(knobs, units, counts, values, shrunk.budget)
+    _refill(shrunk, units, counts, values)
     readable = [(e, knobs.readable(e, values), int(f)) for e, f in _fan_ins(knobs, values)]
     fan_in = {edge.name: f for edge, there, f in readable if f < there}
     return Allocation(counts, values[:n], fan_in, knobs.total(values))
@@ -105,21 +110,23 @@ def _units(graph: ChannelGraph, counts: IntArray) -> IntArray:
     return units
 
 
-def _refill(knobs: Knobs, units: IntArray, counts: IntArray, values: IntArray, budget: int) -> None:
+def _refill(shrunk: Shrunk, units: IntArray, counts: IntArray, values: IntArray) -> None:
     """Spends what is left over, in whole units where a group is that wide."""
+    knobs, budget = shrunk.knobs, shrunk.budget
     while True:
         best, best_step, best_gain = -1, 0, 0.0
-        left = budget - knobs.total(values)
+        left = Budget(budget.weights - knobs.total(values), budget.macs - knobs.macs(values))
         for k in np.flatnonzero(knobs.free):
             step = int(units[k])
             if k < len(counts) and values[k] < step:
                 step = int(counts[k])
             if values[k] + step > knobs.sizes[k]:
                 continue
-            extra = -knobs.saved(values, int(k), -step)
-            gain = -knobs.rise(values, int(k), -step) / max(extra, _TINY)
+            weights, macs = (-less for less in knobs.saved(values, int(k), -step))
+            spent = weights + shrunk.mac_price * macs
+            gain = -knobs.rise(values, int(k), -step) / max(spent, _TINY)
             # What costs nothing changes nothing: a cluster that is to read more than there is.
-            if 0 < extra <= left and gain > best_gain:
+            if 0 < weights <= left.weights and macs <= left.macs and gain > best_gain:
                 best, best_step, best_gain = int(k), step, gain
         if best < 0:
             return

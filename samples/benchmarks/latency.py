@@ -7,8 +7,8 @@
 Every model is cut to its ratio at once and without data (`--epochs 0`: speed does not depend on
 what the weights are), compiled without tuning, and timed by `crespr-onnx bench`: dense and
 compressed in ONNX Runtime and the compiled artefact take turns in one process, on one thread. One
-JSON line per model and ratio. Times are worth only as much as the machine is quiet; ratios are of
-medians.
+JSON line per model, ratio and, where there is one, ratio of multiply-adds (`--mac-ratio`). Times
+are worth only as much as the machine is quiet; ratios are of medians.
 """
 
 import argparse
@@ -17,6 +17,7 @@ import sys
 import tempfile
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
+from itertools import product
 from pathlib import Path
 from statistics import geometric_mean
 from typing import Any
@@ -29,7 +30,7 @@ from crespr_onnx.bench.settings import BenchSettings
 
 RATIOS = (0.90, 0.98)
 COLUMNS = (
-    "model", "ratio", "clusters", "batch", "dense, ms", "ONNX Runtime", "TVM",
+    "model", "ratio", "MAC ratio", "clusters", "batch", "dense, ms", "ONNX Runtime", "TVM",
     "TVM over ONNX Runtime", "above the floor", "floor of",
 )  # fmt: skip
 
@@ -41,17 +42,19 @@ class Case:
     Attributes:
         file: its name in the folder of models, or what writes it.
         clusters: what `--clusters auto` chose for it when it was trained on real data.
+        mac_ratios: shares of the multiply-adds that must go as well; None asks for none.
     """
 
     file: str | Callable[[Path], None]
     clusters: int | None = None
+    mac_ratios: tuple[float | None, ...] = (None,)
 
 
 CASES = {
     "lenet5_mnist": Case("lenet5_mnist.onnx"),
     "cifar_resnet20": Case("cifar_resnet20_bn.onnx", clusters=1),
     "cifar_resnet56": Case("cifar_resnet56_bn.onnx", clusters=1),
-    "vgg16_32x32": Case(vgg16),
+    "vgg16_32x32": Case(vgg16, mac_ratios=(None, 0.95)),
     "mlp_4x4096": Case(mlp_4x4096),
 }
 
@@ -61,6 +64,7 @@ def main() -> None:
     parser.add_argument("--models", type=Path, help="folder of trained .onnx files")
     parser.add_argument("--only", choices=CASES, nargs="+", default=list(CASES))
     parser.add_argument("--ratios", type=float, nargs="+", default=RATIOS)
+    parser.add_argument("--mac-ratios", type=float, nargs="+", help="instead of the case's own")
     parser.add_argument("--batch", type=int, nargs="+", default=(1, 8))
     parser.add_argument("--repeats", type=int, default=41)
     parser.add_argument("--out", type=Path, help="JSON lines to append to")
@@ -72,16 +76,19 @@ def main() -> None:
     if arguments.models is None:
         parser.error("give --models, or --table")
     for name in arguments.only:
-        for ratio in arguments.ratios:
+        mac_ratios = arguments.mac_ratios or CASES[name].mac_ratios
+        for ratio, mac_ratio in product(arguments.ratios, mac_ratios):
             with tempfile.TemporaryDirectory() as folder:
-                line = json.dumps(measure(name, ratio, arguments, Path(folder)))
+                line = json.dumps(measure(name, ratio, mac_ratio, arguments, Path(folder)))
             print(line, flush=True)
             if arguments.out is not None:
                 with arguments.out.open("a") as out:
                     out.write(line + "\n")
 
 
-def measure(name: str, ratio: float, arguments: argparse.Namespace, folder: Path) -> dict[str, Any]:
+def measure(
+    name: str, ratio: float, mac_ratio: float | None, arguments: argparse.Namespace, folder: Path
+) -> dict[str, Any]:
     """Compresses a model in a folder and times the result."""
     case = CASES[name]
     if isinstance(case.file, str):
@@ -92,7 +99,7 @@ def measure(name: str, ratio: float, arguments: argparse.Namespace, folder: Path
     output = folder / "compressed"
     settings = CompressSettings(
         dense, ratio, target="cpu", epochs=0, clusters=case.clusters, threads=1, min_speedup=0.0,
-        output=output,
+        output=output, mac_ratio=mac_ratio,
     )  # fmt: skip
     report = compress(settings)
     if report.exit_code != 0 or report.ratio is None:
@@ -107,6 +114,7 @@ def measure(name: str, ratio: float, arguments: argparse.Namespace, folder: Path
     return {
         "model": name,
         "ratio": ratio,
+        "mac_ratio": mac_ratio,
         "physical": report.ratio.physical,
         "macs": [report.ratio.macs_before, report.ratio.macs_after],
         "clusters": max(layer.clusters for layer in report.layers),
@@ -134,7 +142,8 @@ def table(records: list[Mapping[str, Any]]) -> str:
             gain = ours["median_ms"] / compiled["median_ms"]
             gains += [gain] if batch == 1 else []
             cells = (
-                record["model"], f"{record['ratio']:g}", record["clusters"], batch,
+                record["model"], f"{record['ratio']:g}", record.get("mac_ratio") or "",
+                record["clusters"], batch,
                 f"{dense['median_ms']:.3g}", f"{ours['speed_up']:.1f}x",
                 f"{compiled['speed_up']:.1f}x", f"{gain:.1f}x",
                 f"{compiled['above_floor']:.1f}x", compiled["bound_by"],

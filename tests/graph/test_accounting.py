@@ -3,9 +3,11 @@
 import onnx
 import onnx_ir as ir
 import pytest
+from rule_helpers import prepared
 
 from crespr_onnx.errors import UsageError
-from crespr_onnx.graph.accounting import NodeCost, node_costs, stored_weights
+from crespr_onnx.graph.accounting import NodeCost, node_costs, stored_weights, with_macs
+from crespr_onnx.graph.channels import find_channels
 
 
 def model(graph: str, opset: int = 17) -> ir.Model:
@@ -139,3 +141,41 @@ def test_open_shapes_leave_macs_unknown() -> None:
     assert total_macs(net, {"x": (1, 7, 3)}) == 42
     with pytest.raises(UsageError, match="does not fit input x"):
         total_macs(net, {"x": (1, 7)})
+
+
+CHAIN = """g (float[N, 4, 5, 5] x) => (float[N, 2, 10, 10] y) {
+    a = Conv <pads = [1, 1, 1, 1]> (x, first)
+    b = Conv <group = 8> (a, second)
+    y = ConvTranspose <strides = [2, 2]> (b, third)
+}"""
+
+
+def test_edges_get_their_multiply_accumulates() -> None:
+    net = prepared(CHAIN, first=(8, 4, 3, 3), second=(8, 1, 1, 1), third=(8, 2, 2, 2))
+    graph, _ = find_channels(net)
+    assert (graph.macs, [edge.macs for edge in graph.edges]) == (None, [None, None])
+    counted = with_macs(graph, node_costs(net))
+    # A transposed convolution writes once for each position that it reads.
+    assert {edge.name: edge.macs for edge in counted.edges} == {
+        "conv_0": 7200,
+        "convtranspose_2": 64 * 25,
+    }
+    assert (counted.opaque_macs, counted.macs) == (0, 8800)
+
+
+def test_multiply_accumulates_of_no_edge_are_counted_as_well() -> None:
+    text = "g (float[4, 6] x) => (float[6, 6] y) { a = Gemm(x, v) y = Gemm <transA = 1> (a, w) }"
+    net = prepared(text, v=(6, 6), w=(4, 6))
+    graph, obstacles = find_channels(net)
+    assert [obstacle.op for obstacle in obstacles] == ["Gemm"]
+    counted = with_macs(graph, node_costs(net))
+    assert [edge.macs for edge in counted.edges] == [4 * 36]
+    assert (counted.opaque_macs, counted.macs) == (6 * 4 * 6, 288)
+
+
+def test_shapes_that_are_not_known_leave_multiply_accumulates_unknown() -> None:
+    text = "g (float[N, L, 3] x) => (float[N, L, 2] y) { a = MatMul(x, v) y = MatMul(a, w) }"
+    net = prepared(text, v=(3, 4), w=(4, 2))
+    graph, _ = find_channels(net)
+    assert with_macs(graph, node_costs(net)).macs is None
+    assert with_macs(graph, node_costs(net, {"x": (1, 7, 3)})).macs == 7 * 20

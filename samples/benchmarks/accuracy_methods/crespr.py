@@ -53,7 +53,7 @@ def chosen_plan(task: Task, settings: CompressSettings) -> plan_layout.LayoutPla
         CresprError: if no layout reaches the ratio.
     """
     dense, graph = task.dense, task.prepared.graph
-    plan_layout.check_ratio(graph, settings.ratio, settings.clusters)
+    plan_layout.check_ratio(graph, settings)
     scores = score(dense, graph, task.lesson, settings)
     plans = plan_layout.possible_plans(graph, settings, scores)
     return choose_plan(dense, graph, plans, task.lesson, settings, silent)
