@@ -69,9 +69,12 @@ def keeps(lead: list[int]) -> bool:
 class BatchedMatMul:
     """x [N, K n] -> Reshape, Transpose -> [K, N, n] -> MatMul, Add -> [K, N, m] -> y [N, K m].
 
+    Further axes in front of N stay where they are.
+
     Attributes:
         node: the MatMul.
         data: x.
+        rank: number of its axes.
         weight: shape [K, n, m].
         bias: shape [K, 1, m], or None.
         bias_value: its initializer, or None.
@@ -80,6 +83,7 @@ class BatchedMatMul:
 
     node: ir.Node
     data: ir.Value
+    rank: int
     weight: Array
     bias: Array | None
     bias_value: ir.Value | None
@@ -94,7 +98,7 @@ def match_batched_matmul(node: ir.Node) -> BatchedMatMul | None:
     blocks = match_blocks(node.inputs[0].producer())
     consumer = only_consumer(node.outputs[0])
     clusters, n_in, n_out = weight.shape
-    if blocks is None or (blocks.rank, blocks.clusters, blocks.width) != (2, clusters, n_in):
+    if blocks is None or (blocks.clusters, blocks.width) != (clusters, n_in):
         return None
     bias, bias_value = None, None
     if consumer is not None and is_op(consumer, "Add"):
@@ -108,7 +112,7 @@ def match_batched_matmul(node: ir.Node) -> BatchedMatMul | None:
     last = only_consumer(consumer.outputs[0])
     if last is None or not is_op(last, "Reshape"):
         return None
-    target = constant_ints(last.inputs[1])
-    if target not in ([-1, clusters * n_out], [0, clusters * n_out]):
+    *lead, merged = constant_ints(last.inputs[1]) or [0]
+    if len(lead) != blocks.rank - 1 or not keeps(lead) or merged != clusters * n_out:
         return None
-    return BatchedMatMul(node, blocks.data, weight, bias, bias_value, last)
+    return BatchedMatMul(node, blocks.data, blocks.rank, weight, bias, bias_value, last)

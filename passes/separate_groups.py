@@ -27,8 +27,8 @@ from crespr_onnx.passes.surgery import (
 class SeparateGroups(ir.passes.InPlacePass):
     """Lowers split layers to one op per cluster.
 
-    A Conv or ConvTranspose with the mark crespr.clusters = K, or a batched MatMul with its
-    reshapes (see `BatchedMatMul`), becomes Split, K ops named `<layer>/module_00` and so on,
+    A Conv or ConvTranspose with the mark crespr.clusters = K, or a batched MatMul of matrices with
+    its reshapes (see `BatchedMatMul`), becomes Split, K ops named `<layer>/module_00` and so on,
     and Concat. Layers without the mark, and those whose reshapes were already cancelled, stay.
 
     Attributes:
@@ -124,7 +124,7 @@ def constant_shape(value: ir.Value | None) -> tuple[int, int]:
 
 def _match_matmul(node: ir.Node) -> _Layer | None:
     found = match_batched_matmul(node)
-    if found is None or node.inputs[1] is None:
+    if found is None or found.rank != 2 or node.inputs[1] is None:
         return None
     clusters, n_in, n_out = found.weight.shape
     parameters: list[tuple[ir.Value, Sequence[Array]]] = [(node.inputs[1], list(found.weight))]

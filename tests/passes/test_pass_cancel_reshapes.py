@@ -92,6 +92,40 @@ def test_what_is_still_needed_whole_is_merged_behind(also: str):
     assert "r = Reshape(r/transpose/output, r/shape)" in nodes(after)
 
 
+def test_a_chain_of_three_layers_is_reshaped_at_its_ends_only():
+    model = parse(
+        f"""
+        g (float[N, 6] x) => (float[N, 2] y) {{
+            {batched("one", "x", "a")}
+            r = Relu(a)
+            {batched("two", "r", "b")}
+            s = Sigmoid(b)
+            t = Mul(b, s)
+            {batched("three", "t", "y")}
+        }}""",
+        **batched_arrays("one", 2, 3, 4),
+        **batched_arrays("two", 2, 4, 5),
+        **batched_arrays("three", 2, 5, 1),
+    )
+    mark_batched(model, 2)
+    after = apply(CancelReshapes(), model)
+    assert nodes(after) == text("""
+        one_r = Reshape(x, one_in)
+        one_t = Transpose(one_r)
+        one_p = MatMul(one_t, one_w)
+        one_s = Add(one_p, one_b)
+        r/clusters = Relu(one_s)
+        two_p = MatMul(r/clusters, two_w)
+        two_s = Add(two_p, two_b)
+        s/clusters = Sigmoid(two_s)
+        t/clusters = Mul(two_s, s/clusters)
+        three_p = MatMul(t/clusters, three_w)
+        three_s = Add(three_p, three_b)
+        three_u = Transpose(three_s)
+        y = Reshape(three_u, three_out)
+    """)
+
+
 def test_three_axes():
     """The form of a MatMul on [N, T, K n]: the clusters go in front of the positions."""
     model = parse(

@@ -19,9 +19,10 @@ from pass_helpers import assert_interface_kept, run
 from crespr_onnx.graph.accounting import stored_weights
 from crespr_onnx.layout import DROPPED, ChannelGraph, Layout
 from crespr_onnx.passes.drop_channels import DropChannels
+from crespr_onnx.passes.layer_forms import FORMS, split_layers
 from crespr_onnx.passes.permute_channels import PermuteChannels
 from crespr_onnx.passes.split_clusters import SplitClusters
-from crespr_onnx.stages.lower import finish, split
+from crespr_onnx.stages.lower import arrange, finish, fold, split
 from crespr_onnx.stages.masking import masked_copy
 
 KINDS = {"image": IMAGE, "flat": FLAT, "tokens": TOKENS}
@@ -97,6 +98,13 @@ def test_every_step_computes_what_the_masked_model_does(
         final = finish(small, form)
         expected.check(final)
         assert stored_weights(final) == stored
+    merged = finish(small, "dense")
+    expected.check(merged)
+    assert stored_weights(merged) >= stored
+    folded = fold(small)
+    layers = split_layers(folded)
+    mixed = arrange(folded, {name: FORMS[i % 3] for i, name in enumerate(layers)})
+    expected.check(mixed)
     assert ir.to_proto(masked) == expected.proto, (
         "split and finish changed the model that they were given"
     )
