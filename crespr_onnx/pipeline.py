@@ -1,18 +1,20 @@
 """The whole story of a run: a model and data in, a folder of proven results out."""
 
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import onnx_ir as ir
 
 from crespr_onnx import processes
 from crespr_onnx.config import to_table, to_toml
+from crespr_onnx.delivery import Delivery
 from crespr_onnx.errors import CresprError
 from crespr_onnx.files import OutputFolder
 from crespr_onnx.graph.random_inputs import input_shapes_for
-from crespr_onnx.graph.save import model_bytes, saved_bytes
+from crespr_onnx.graph.save import model_bytes
 from crespr_onnx.layout import ChannelGraph, Layout
+from crespr_onnx.passes.layer_forms import Form, forms_of
 from crespr_onnx.progress import Listener, Progress, silent
 from crespr_onnx.record import LayerRecord, Ratio, Report
 from crespr_onnx.report import write_report
@@ -24,16 +26,12 @@ from crespr_onnx.stages.choose_plan import choose_plan
 from crespr_onnx.stages.ledger import Ledger
 from crespr_onnx.stages.lower import finish, split
 from crespr_onnx.stages.masking import masked_copy
-from crespr_onnx.stages.narrow import check_number_format, narrow
-from crespr_onnx.stages.narrow_artefact import TOLERANCES, compile_either
-from crespr_onnx.stages.narrow_proof import describe_narrow
+from crespr_onnx.stages.narrow import check_number_format
 from crespr_onnx.stages.prepare import Data, Prepared, count_work, prepare_data, prepare_model
 from crespr_onnx.stages.proof import prove_equal
-from crespr_onnx.stages.remote import expected_on, measure_on_board, place_on
 from crespr_onnx.stages.resume import Workbench
 from crespr_onnx.targets import find_target
-from crespr_onnx.targets.artefact import Artefact
-from crespr_onnx.targets.remote import Board, find_board, greet
+from crespr_onnx.targets.remote import find_board, greet
 from crespr_onnx.training.lesson import Lesson
 from crespr_onnx.training.together import on_main
 
@@ -61,8 +59,13 @@ def plan(settings: CompressSettings, listener: Listener = silent) -> Plan:
     lesson = train.make_lesson(prepared.model, data.train, settings, listener)
     layout = _possible_plans(prepared.model, prepared.graph, lesson, settings)[0].layout
     masked = masked_copy(prepared.model, prepared.graph, layout)
-    small = finish(split(masked, prepared.graph, layout), settings.form)
-    layers = measure.layer_records(prepared.graph, layout, settings.form)
+    # What is fastest shows only when it is measured; all forms but dense ones store the same.
+    form: Form = "separate" if settings.form == "separate" else "grouped"
+    small = finish(split(masked, prepared.graph, layout), form)
+    forms: Mapping[str, str] = forms_of(small)
+    if settings.form == "auto":
+        forms = dict.fromkeys(forms, "auto")
+    layers = measure.layer_records(prepared.graph, layout, forms)
     return Plan(measure.measure_ratio(settings, prepared, small, model_bytes(small)), layers)
 
 
@@ -96,7 +99,8 @@ def compress(settings: CompressSettings, listener: Listener = silent, command: s
 
     def finish() -> Report:
         try:
-            _deliver(settings, prepared, data, layout, tuned, folder, ledger, listener)
+            delivery = Delivery(settings, prepared, data, layout, folder, ledger, listener)
+            delivery.run(tuned)
             failures = gates.check_gates(settings, ledger.report)
             bench.clear()
         except CresprError as error:
@@ -193,104 +197,3 @@ def _possible_plans(
 ) -> list[plan_layout.LayoutPlan]:
     scores = train.score(dense, graph, lesson, settings)
     return plan_layout.possible_plans(graph, settings, scores)
-
-
-def _deliver(
-    settings: CompressSettings,
-    prepared: Prepared,
-    data: Data,
-    layout: Layout,
-    tuned: ir.Model,
-    folder: OutputFolder,
-    ledger: Ledger,
-    listener: Listener,
-) -> None:
-    """From the fine-tuned model to the files, measured."""
-    with ledger.clock("passes"):
-        model = finish(tuned, settings.form)
-    with ledger.clock("verify"):
-        listener(Progress("verifying"))
-        ledger.note(
-            verify=prove_equal(tuned, model, settings, data.evaluation, ledger.report.verify)
-        )
-    emitted, float32 = model, None
-    if settings.number_format != "float32":
-        with ledger.clock("narrow"):
-            listener(Progress(f"converting to {settings.number_format}"))
-            name = deliver.FLOAT32_MODEL
-            float32 = deliver.write_model(model, prepared, layout, settings, folder, name)
-            narrowed = narrow(model, data.train, settings)
-            emitted = narrowed.model
-            formats = describe_narrow(prepared.model, model, narrowed, data.evaluation, settings)
-            ledger.note(number_format=formats)
-    path = deliver.write_model(emitted, prepared, layout, settings, folder)
-    folder.write("modules.json", deliver.describe_modules(prepared.graph, layout))
-    with ledger.clock("measure"):
-        listener(Progress("measuring"))
-        size = saved_bytes(path)
-        ledger.note(
-            input=measure.input_record(prepared),
-            output=measure.file_record(path),
-            ratio=measure.measure_ratio(settings, prepared, model, size),
-            layers=measure.layer_records(prepared.graph, layout, settings.form),
-            metric=measure.measure_quality(prepared.model, emitted, data.evaluation, settings),
-        )
-    sample = measure.one_sample(prepared.loaded.signature, data.evaluation, settings)
-    compiled, remote = None, None
-    target = find_target(settings.target)
-    board = find_board(settings.rpc, target)
-    if target.compiles:
-        with ledger.clock("compile"):
-            listener(Progress(f"compiling for {settings.target}"))
-            wide = None if float32 is None else (float32, model)
-            compiled, source, tolerance = _compile(
-                (path, emitted), wide, prepared, settings, sample, board, folder, ledger
-            )
-        if board is not None:
-            with ledger.clock("remote"):
-                listener(Progress(f"measuring on {board}"))
-                remote = measure_on_board(
-                    board, compiled, source, prepared, settings, sample, tolerance
-                )
-                compiled = replace(compiled, place=place_on(board, settings.target))
-                ledger.note(artefact=measure.artefact_record(compiled))
-    with ledger.clock("latency"):
-        listener(Progress("timing"))
-        latency, other = deliver.measure_latency(settings.model, path, sample, compiled, float32)
-        ledger.note(latency_ms=replace(latency, remote=remote))
-        if float32 is not None:
-            _note_format(ledger, latency_float32_ms=other, bytes_float32=saved_bytes(float32))
-
-
-def _compile(
-    emitted: tuple[Path, ir.Model],
-    float32: tuple[Path, ir.Model] | None,
-    prepared: Prepared,
-    settings: CompressSettings,
-    sample: deliver.Arrays,
-    board: Board | None,
-    folder: OutputFolder,
-    ledger: Ledger,
-) -> tuple[Artefact, Path, float]:
-    """The artefact, the file that it was compiled from, and how far it may be from that."""
-    if float32 is not None:
-        chosen = compile_either(float32, emitted, prepared, settings, folder.path, sample)
-        ledger.note(artefact=measure.artefact_record(chosen.artefact))
-        _note_format(ledger, artefact=chosen.number_format, artefact_reason=chosen.reason)
-        if chosen.number_format != "float32":
-            return chosen.artefact, emitted[0], TOLERANCES[chosen.number_format]
-        return chosen.artefact, float32[0], deliver.ARTEFACT_TOLERANCE
-    compiled = deliver.compile_target(*emitted, prepared, settings, folder.path)
-    if board is not None:
-        compiled = replace(compiled, place=expected_on(board, settings.target))
-    ledger.note(artefact=measure.artefact_record(compiled))
-    if board is None and compiled.place.ran != "nowhere":
-        deliver.check_artefact(folder.path, emitted[0], sample)
-    return compiled, emitted[0], deliver.ARTEFACT_TOLERANCE
-
-
-def _note_format(ledger: Ledger, **found: Any) -> None:  # noqa: ANN401
-    """Adds to what is known of the narrow model."""
-    formats = ledger.report.number_format
-    assert formats is not None
-    ledger.note(number_format=replace(formats, **found))

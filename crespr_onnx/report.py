@@ -1,6 +1,7 @@
 """Writes and shows what a run recorded: report.json, report.html, the table on the terminal."""
 
 import json
+from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -104,6 +105,11 @@ def compare(report: Report) -> list[Comparison]:
             change = _factor(then, first, "faster", "slower")
             name = f"latency on {remote.device}, TVM"
             lines.append(Comparison(name, *times, change, then > first))
+    forms = Counter(layer.form for layer in report.layers if layer.clusters > 1)
+    if forms:
+        counts = ", ".join(f"{count} {form}" for form, count in forms.most_common())
+        part = f"{forms.total()} of {len(report.layers)}"
+        lines.append(Comparison("split layers", "dense", counts, part))
     if (narrow := report.number_format) is not None:
         lines.append(Comparison("number format", "float32", narrow.name, ""))
     if (metric := report.metric) is not None:

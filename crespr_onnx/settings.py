@@ -40,7 +40,7 @@ class CompressSettings:
         rpc: HOST:PORT of a TVM RPC server, or HOST:PORT/KEY of a tracker, on which the artefact is
             run, checked and timed instead of here.
         form: how clusters are emitted: "grouped" as one operator per layer, "separate" as one per
-            cluster, joined to branches.
+            cluster, joined to branches, "auto" as what is fastest, layer by layer.
         input_shapes: shape of inputs with dynamic axes besides the batch.
         threads: threads for training; latency is always measured on one.
         seed: of everything random.
@@ -68,7 +68,7 @@ class CompressSettings:
     max_drop: float = 0.05
     min_speedup: float = 1.0
     rpc: str | None = None
-    form: str = "grouped"
+    form: str = "auto"
     input_shapes: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
     threads: int | None = None
     seed: int = 0

@@ -9,7 +9,7 @@ from crespr_onnx.settings import CompressSettings
 CRITERIA = ("magnitude", "taylor", "hessian", "lrp")
 PRECISIONS = ("auto", "fp32", "bf16")
 NUMBER_FORMATS = ("float32", "float16", "int8")
-FORMS = ("grouped", "separate")
+FORMS = ("auto", "grouped", "separate")
 # Seeds that every generator takes: NumPy's legacy ones stop here.
 MAX_SEED = 2**32 - 1
 

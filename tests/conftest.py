@@ -1,10 +1,21 @@
-"""Fixtures for the tests of the command line."""
+"""Fixtures that tests of all rooms share."""
 
+from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from crespr_onnx import cli
+
+
+@pytest.fixture(autouse=True, scope="session")
+def own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """Measured times of forms go to a folder of this session, not to the user's."""
+    folder = tmp_path_factory.mktemp("cache")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("CRESPR_CACHE", str(folder))
+        yield folder
 
 
 @pytest.fixture

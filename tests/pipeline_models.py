@@ -80,6 +80,7 @@ def compress(folder: Path, listener: Listener = silent, **settings: Any) -> Repo
     given: dict[str, Any] = {
         "model": folder / "mlp.onnx", "ratio": 0.6, "output": folder / "out", "threads": 1,
         "epochs": 5, "batch_size": 16, "max_drop": 1.0, "min_speedup": 0.0, "clusters": 2,
+        "form": "grouped",  # which one is the fastest may be another one every time
     }  # fmt: skip
     if not given["model"].exists():
         write_mlp(folder)

@@ -48,9 +48,12 @@ ROOMS = {
     "bench": room(
         "bench", "leaves graph settings passes targets report stages", "onnx_ir matplotlib"
     ),
+    "forms": room(
+        "forms", "leaves graph settings passes targets stages", "onnx_ir platformdirs scipy"
+    ),
     "pipeline": room(
-        "inspection pipeline",
-        "leaves graph settings passes training targets report stages",
+        "delivery inspection pipeline",
+        "leaves graph settings passes training targets report stages forms",
         "onnx onnx_ir",
     ),
     "cli": room(

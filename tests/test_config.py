@@ -129,7 +129,7 @@ def test_the_file_as_it_is_written() -> None:
         "# The settings of a run of crespr-onnx compress; --config takes them again.\n"
         'model = "m.onnx"\nratio = 0.5\ntarget = "onnx"\ncriterion = "magnitude"\n'
         'clusters = "auto"\nepochs = 15\nbatch_size = 128\nlr = 0.01\nprecision = "auto"\n'
-        'number_format = "float32"\nmax_drop = 0.05\nmin_speedup = 1.0\nform = "grouped"\n'
+        'number_format = "float32"\nmax_drop = 0.05\nmin_speedup = 1.0\nform = "auto"\n'
         "seed = 0\n"
         '\n[input_shape]\n"x" = [1, 2]\n'
     )

@@ -113,6 +113,7 @@ def test_comparison_has_every_figure() -> None:
         ("model file", "364.2 kB", "12.2 kB", "29.9x smaller", False),
         ("latency, ONNX Runtime", "0.080 ms", "0.020 ms", "4.0x faster", False),
         ("latency, TVM", "0.080 ms", "0.010 ms", "8.0x faster", False),
+        ("split layers", "dense", "1 grouped", "1 of 2", False),
         ("accuracy", "99.44%", "98.61%", "-0.83 points", False),
     ]
     assert compare(REFUSED) == []

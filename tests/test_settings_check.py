@@ -63,7 +63,7 @@ def test_values_that_pass(name: str, value: Any) -> None:
         ("min_speedup", -1.0, "--min-speedup is -1.0; it must be 0 or more; 0 takes any speed"),
         ("min_speedup", inf, "--min-speedup is inf; it must be 0 or more"),
         ("number_format", "fp16", "--number-format is fp16; it must be one of float32, float16"),
-        ("form", "dense", "--form is dense; it must be one of grouped, separate"),
+        ("form", "dense", "--form is dense; it must be one of auto, grouped, sep"),
         (
             "patience",
             0,

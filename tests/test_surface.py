@@ -56,7 +56,7 @@ COMMANDS = {
         "--max-drop": 0.05,
         "--min-speedup": 1.0,
         "--rpc": None,
-        "--form": "grouped",
+        "--form": "auto",
         "--input-shape": None,
         "--threads": None,
         "--seed": 0,
@@ -183,5 +183,5 @@ def test_criteria_and_forms() -> None:
     from crespr_onnx.training.criteria import CRITERIA as IMPLEMENTED
 
     assert tuple(IMPLEMENTED) == CRITERIA == ("magnitude", "taylor", "hessian", "lrp")
-    assert FORMS == ("grouped", "separate")
+    assert FORMS == ("auto", "grouped", "separate")
     assert NUMBER_FORMATS == ("float32", "float16", "int8")

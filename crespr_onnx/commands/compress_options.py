@@ -153,10 +153,11 @@ SETTINGS = (
     ),
     click.option(
         "--form",
-        default="grouped",
+        default="auto",
         show_default=True,
-        metavar="grouped|separate",
-        help="How clusters are emitted: one operator per layer, or one per cluster.",
+        metavar="auto|grouped|separate",
+        help="How clusters are emitted: one operator per layer, one per cluster, or layer by layer "
+        "whatever takes the least time.",
     ),
     input_shape_option,
     click.option(

@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +15,7 @@ from crespr_onnx.graph.random_inputs import random_inputs
 from crespr_onnx.graph.save import saved_bytes
 from crespr_onnx.graph.signature import ModelSignature
 from crespr_onnx.layout import ChannelGraph, Layout, WeightedEdge
+from crespr_onnx.passes.layer_forms import form_word
 from crespr_onnx.record import ArtefactRecord, FileRecord, LayerRecord, Metric, Ratio
 from crespr_onnx.settings import CompressSettings
 from crespr_onnx.stages.answers import answers_of
@@ -129,28 +131,48 @@ def input_record(prepared: Prepared) -> FileRecord:
     return FileRecord(str(prepared.loaded.path), prepared.loaded.sha256, prepared.loaded.bytes)
 
 
-def layer_records(graph: ChannelGraph, layout: Layout, form: str) -> tuple[LayerRecord, ...]:
-    """What became of every weighted edge, and why."""
-    return tuple(_layer(graph, layout, i, form) for i in range(len(graph.edges)))
+def layer_records(
+    graph: ChannelGraph,
+    layout: Layout,
+    forms: Mapping[str, str],
+    reasons: Mapping[str, str] | None = None,
+) -> tuple[LayerRecord, ...]:
+    """What became of every weighted edge, and why.
+
+    Args:
+        graph: channels of the input model.
+        layout: clusters and dropped channels.
+        forms: of the layers that were split, as the emitted graph has them.
+        reasons: why they have these forms, as far as there is something to say.
+    """
+    return tuple(_layer(graph, layout, edge, forms, reasons or {}) for edge in graph.edges)
 
 
-def _layer(graph: ChannelGraph, layout: Layout, index: int, form: str) -> LayerRecord:
-    edge = graph.edges[index]
+def _layer(
+    graph: ChannelGraph,
+    layout: Layout,
+    edge: WeightedEdge,
+    forms: Mapping[str, str],
+    reasons: Mapping[str, str],
+) -> LayerRecord:
     after = layout.stored_weights(graph, edge)
     selection = layout.selections.get(edge.name)
     kept = layout.kept(edge.in_channels)
     if selection is None or selection[kept].all():
         reason = edge.frozen or _why_dense(graph, layout, edge)
         return LayerRecord(edge.name, edge.op, edge.weights, after, 1, "dense", reason)
-    clusters, chosen = selection.shape[1], "dense"
+    clusters, form = selection.shape[1], "dense"
     reads = f"{int(selection[kept, 0].sum())} of {len(kept)} inputs"
     if clusters > 1:
-        batched = "grouped" if edge.is_convolution else "batched"
-        chosen = batched if form == "grouped" else "separate"
+        form = form_word(forms.get(edge.name, "grouped"), batched=not edge.is_convolution)
+        if form == "dense":  # its zeros are stored as well
+            after = int(kept.sum()) * int(layout.kept(edge.out_channels).sum()) * edge.kernel
         reason = f"{clusters} clusters, each reads {reads}"
+        if why := reasons.get(edge.name):
+            reason += f"; {why}"
     else:
         reason = f"one cluster, which reads {reads}"
-    return LayerRecord(edge.name, edge.op, edge.weights, after, clusters, chosen, reason)
+    return LayerRecord(edge.name, edge.op, edge.weights, after, clusters, form, reason)
 
 
 def _why_dense(graph: ChannelGraph, layout: Layout, edge: WeightedEdge) -> str:

@@ -39,6 +39,7 @@ _FREE = (
     "target",
     "rpc",
     "number_format",
+    "form",
 )
 
 
