@@ -31,7 +31,9 @@ def room(modules: str, may_import: str, packages: str) -> Room:
 
 
 ROOMS = {
-    "leaves": room("errors layout layout_json named_function processes progress record", "", ""),
+    "leaves": room(
+        "cache_folder errors layout layout_json named_function processes progress record", "", ""
+    ),
     "graph": room("graph data files", "leaves", "google onnx onnx_ir onnxruntime PIL"),
     "settings": room("config settings settings_check", "leaves graph", ""),
     "passes": room("passes", "leaves", "onnx_ir onnxscript"),
@@ -48,9 +50,7 @@ ROOMS = {
     "bench": room(
         "bench", "leaves graph settings passes targets report stages", "onnx_ir matplotlib"
     ),
-    "forms": room(
-        "forms", "leaves graph settings passes targets stages", "onnx_ir platformdirs scipy"
-    ),
+    "forms": room("forms", "leaves graph settings passes targets stages", "onnx_ir scipy"),
     "pipeline": room(
         "delivery inspection pipeline",
         "leaves graph settings passes training targets report stages forms",

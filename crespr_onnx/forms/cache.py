@@ -4,18 +4,14 @@ import hashlib
 import json
 import logging
 import math
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from platformdirs import user_cache_path
-
+from crespr_onnx.cache_folder import cache_folder
 from crespr_onnx.errors import UsageError
 from crespr_onnx.files import write_atomic
 
-VARIABLE = "CRESPR_CACHE"
-"""Environment variable that names another folder than the user's cache."""
 SCHEMA = "1"
 """Part of every key: with another way of measuring, old times are worth nothing."""
 
@@ -66,9 +62,7 @@ class Cache:
 
 def user_cache() -> Cache:
     """The cache of this user: below the folder that CRESPR_CACHE names, if it does."""
-    given = os.environ.get(VARIABLE)
-    folder = Path(given) if given else user_cache_path("crespr-onnx", appauthor=False)
-    return Cache(folder / "forms")
+    return Cache(cache_folder() / "forms")
 
 
 def _whole(key: Key) -> dict[str, str]:
