@@ -36,6 +36,9 @@ from crespr_onnx.targets import find_target
 from crespr_onnx.targets.artefact import Artefact
 from crespr_onnx.targets.remote import Board, find_board
 
+ROUNDING = 1e-6
+"""1 - 0.9 is a little less than a tenth in binary fractions."""
+
 
 @dataclass(frozen=True, eq=False)
 class _Emitted:
@@ -136,8 +139,6 @@ class Delivery:
         with self._stage("forms", "choosing forms"):
             declared = as_declared(folded, self.prepared)
             infer_shapes(declared)
-            before = self.prepared.graph.weights
-            allowed = floor((1.0 - self.settings.ratio) * before + 1e-6)
             shapes = input_shapes_for(
                 self.prepared.loaded.signature, 1, self.settings.input_shapes or None
             )
@@ -145,10 +146,20 @@ class Delivery:
                 declared,
                 shapes,
                 OnnxRuntime(),
-                max(0, allowed - stored_weights(arrange(folded, {}))),
+                self._room(folded),
                 user_cache(),
                 lambda share: self.listener(Progress("choosing forms", share)),
             )
+
+    def _room(self, folded: ir.Model) -> int:
+        """How many weights the model may store beyond what it does with all layers grouped.
+
+        None if work was limited as well: zeros are multiplied, too.
+        """
+        if self.settings.mac_ratio is not None:
+            return 0
+        allowed = floor((1.0 - self.settings.ratio) * self.prepared.graph.weights + ROUNDING)
+        return max(0, allowed - stored_weights(folded))
 
     def _write(self, model: ir.Model) -> _Emitted:
         """Writes the model, in the number format that is asked for, and its modules."""

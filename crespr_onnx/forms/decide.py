@@ -134,7 +134,7 @@ def _remark(unit: Unit, timed: Timed, choice: Choice) -> str:
     if len(unit.layers) > 1:
         said.append(f"timed as a chain of {len(unit.layers)} layers from {unit.name}")
     if choice.refused:
-        said.append(f"dense stores {timed.extra():,} weights more, which --ratio does not leave")
+        said.append(f"dense stores {timed.extra():,} weights more than the ratio leaves room for")
     return "; ".join(said)
 
 
@@ -152,7 +152,7 @@ def _added(folded: ir.Model, layers: Mapping[str, LayerChoice]) -> int:
 def _without_dense(choice: LayerChoice) -> LayerChoice:
     if choice.form != "dense":
         return choice
-    remark = "dense stores more weights than --ratio leaves, since layers share them"
+    remark = "dense stores more weights than the ratio leaves room for, since layers share them"
     return replace(choice, form="grouped", remark=remark)
 
 

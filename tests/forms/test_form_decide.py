@@ -81,7 +81,7 @@ def test_the_ratio_limits_dense_layers(tmp_path: Path):
     found = choice(Given(CHAIN, LAST, whole), tmp_path, allowance=15)
     assert found.forms["three"] == "grouped"
     assert found.layers["three"].remark == (
-        "dense stores 16 weights more, which --ratio does not leave"
+        "dense stores 16 weights more than the ratio leaves room for"
     )
     assert choice(Given(CHAIN, LAST, whole), tmp_path / "b", 16).forms["three"] == "dense"
 
