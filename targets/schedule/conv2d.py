@@ -16,6 +16,7 @@ from tvm import relax, te, tirx
 from crespr_onnx.targets.schedule import annotations as mark
 from crespr_onnx.targets.schedule.axis import Axis
 from crespr_onnx.targets.schedule.call_kernel import call_kernel
+from crespr_onnx.targets.schedule.depthwise import emit_depthwise
 from crespr_onnx.targets.schedule.machine import Machine
 from crespr_onnx.targets.schedule.tiles import Tile, choose_tile
 
@@ -56,6 +57,8 @@ def legalize_conv2d(
         for i in (0, 1)
     )
     groups = int(attrs.groups)
+    if weight.shape[:2] == (groups, 1) and source is None:
+        return emit_depthwise(machine, builder, data, weight, rows, columns)
     depth = int(np.prod(weight.shape[1:]))
     length = (rows.out - 1) * columns.pitch() + columns.out
     tile = choose_tile(machine, length, weight.shape[0] // groups, depth)

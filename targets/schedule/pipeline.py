@@ -15,6 +15,7 @@ from crespr_onnx.targets.schedule import annotations as mark
 from crespr_onnx.targets.schedule.activations import FAST, legalize_activation
 from crespr_onnx.targets.schedule.conv2d import legalize_conv2d
 from crespr_onnx.targets.schedule.conv2d_rule import schedule_conv2d
+from crespr_onnx.targets.schedule.conv2d_transpose import legalize_conv2d_transpose
 from crespr_onnx.targets.schedule.injective import schedule_injective
 from crespr_onnx.targets.schedule.layer_norm import legalize_layer_norm
 from crespr_onnx.targets.schedule.lengthen_rule import schedule_lengthen
@@ -22,20 +23,25 @@ from crespr_onnx.targets.schedule.lower import lower
 from crespr_onnx.targets.schedule.machine import Machine, machine_of
 from crespr_onnx.targets.schedule.matmul import emit_matmul, legalize_matmul
 from crespr_onnx.targets.schedule.matmul_rule import schedule_matmul
+from crespr_onnx.targets.schedule.pooling import legalize_pool2d
 from crespr_onnx.targets.schedule.reduction import schedule_reduction
 from crespr_onnx.targets.schedule.row_reduction import REDUCTIONS, legalize_row_reduction
 from crespr_onnx.targets.schedule.rows_rule import schedule_rows
 from crespr_onnx.targets.schedule.selected import Kernels
 from crespr_onnx.targets.schedule.softmax import legalize_softmax
+from crespr_onnx.targets.schedule.window_rule import schedule_window
 
 log = logging.getLogger(__name__)
 
 LEGALIZE = {
     "relax.nn.conv2d": legalize_conv2d,
+    "relax.nn.conv2d_transpose": legalize_conv2d_transpose,
     "relax.matmul": legalize_matmul,
     "relax.nn.softmax": legalize_softmax,
     "relax.nn.log_softmax": legalize_softmax,
     "relax.nn.layer_norm": legalize_layer_norm,
+    "relax.nn.max_pool2d": legalize_pool2d,
+    "relax.nn.avg_pool2d": legalize_pool2d,
     **dict.fromkeys(REDUCTIONS, legalize_row_reduction),
     **dict.fromkeys(FAST, legalize_activation),
 }
@@ -44,6 +50,7 @@ KERNEL_RULES = {
     "lengthen": schedule_lengthen,
     "matmul": schedule_matmul,
     "rows": schedule_rows,
+    "window": schedule_window,
 }
 
 

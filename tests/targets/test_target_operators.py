@@ -63,7 +63,45 @@ def rows() -> Net:
     return net
 
 
-NETS = {"products": products, "rows": rows}
+def windows() -> Net:
+    """Depthwise convolutions and pooling with windows of every geometry."""
+    net = Net()
+    for kernel, stride, dilation, pad in product((1, 2, 3), (1, 2, 3), (1, 2), (0, 1)):
+        window = {"strides": [stride] * 2, "dilations": [dilation] * 2, "pads": [pad] * 4}
+        x, w = net.input(1, 3, 9, 11), net.weight(3, 1, kernel, kernel)
+        net.node("Conv", x, w, group=3, **window)
+        if pad < kernel:
+            net.node("MaxPool", x, kernel_shape=[kernel] * 2, **window)
+    for size in ((2, 5, 7, 7), (1, 3, 14, 14), (1, 2, 20, 33)):
+        x, w, b = net.input(*size), net.weight(size[1], 1, 3, 5), net.weight(size[1])
+        pads = [0, 2, 1, 3]
+        net.node("Relu", net.node("Conv", x, w, b, group=size[1], strides=[2, 1], pads=pads))
+        pool = {"kernel_shape": [3, 3], "strides": [2, 2], "pads": [1] * 4}
+        net.node("MaxPool", x, **pool, ceil_mode=1)
+        net.node("AveragePool", x, **pool)
+        net.node("AveragePool", x, **pool, count_include_pad=1)
+        net.node("AveragePool", x, kernel_shape=[3, 2], strides=[1, 1])
+    return net
+
+
+def transposed() -> Net:
+    """Transposed convolutions, also with groups, with cut edges and with added ones."""
+    net = Net()
+    for kernel, stride, pad in product((1, 2, 3, 4), (1, 2, 3), (0, 1)):
+        if kernel > pad:
+            x, w = net.input(1, 4, 5, 6), net.weight(4, 3, kernel, kernel)
+            net.node("ConvTranspose", x, w, strides=[stride] * 2, pads=[pad] * 4)
+    x = net.input(2, 4, 5, 6)
+    pads = {"strides": [2, 3], "pads": [1, 0, 2, 1]}
+    grouped = net.node("ConvTranspose", x, net.weight(4, 3, 3, 4), net.weight(6), group=2, **pads)
+    net.node("Relu", grouped)
+    net.node("ConvTranspose", x, net.weight(4, 3, 3, 3), strides=[2, 2], output_padding=[1, 0])
+    # Not ours: dilated.
+    net.node("ConvTranspose", x, net.weight(4, 3, 3, 3), dilations=[2, 2])
+    return net
+
+
+NETS = {"products": products, "rows": rows, "windows": windows, "transposed": transposed}
 
 
 @pytest.mark.parametrize("threads", [1, 2])
