@@ -30,7 +30,7 @@ def legalize_batch_matmul(
     if a[:-2] != out[:-2] or (b[:-2] != out[:-2] and prod(b[:-2]) != 1):
         return None
     rows, columns, depth = a[-2], b[-1], a[-1]
-    tile = choose_tile(machine, columns, rows, depth, max_rows=8)
+    tile = choose_tile(machine, columns, rows, depth, max_rows=8, apart=True)
     whole = ceil(columns / tile.span) * tile.span
     if whole != columns:
 

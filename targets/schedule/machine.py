@@ -13,13 +13,15 @@ class Machine:
 
     Attributes:
         lanes: float32 lanes of its widest vectors.
-        registers: number of vector registers.
+        registers: number of vector registers that a kernel may fill.
         threads: threads that a run may use.
+        neon: whether it is that of ARM.
     """
 
     lanes: int
     registers: int
     threads: int
+    neon: bool = False
 
     @property
     def widths(self) -> tuple[int, ...]:
@@ -37,5 +39,10 @@ def machine_of(target: "tvm.target.Target", threads: int) -> Machine:
     if codegen.llvm_cpu_has_features("avx2", target):
         return Machine(lanes=8, registers=16, threads=threads)
     triple = str(target.attrs.get("mtriple", codegen.llvm_get_system_triple()))
-    many = triple.startswith(("aarch64", "arm64"))
-    return Machine(lanes=4, registers=32 if many else 16, threads=threads)
+    if triple.startswith(("aarch64", "arm64")):
+        return Machine(lanes=4, registers=32, threads=threads, neon=True)
+    if not triple.startswith("arm"):
+        return Machine(lanes=4, registers=16, threads=threads)
+    # Where nothing fuses a multiplication and an addition, products take registers as well.
+    fuses = codegen.llvm_cpu_has_features("vfp4", target)
+    return Machine(lanes=4, registers=16 if fuses else 12, threads=threads, neon=True)

@@ -44,7 +44,7 @@ def emit_matmul(
     """
     batches, depth, columns = weight.shape
     rows = int(np.prod(out_shape)) // (batches * columns)
-    tile = choose_tile(machine, columns, rows, depth, max_rows=8)
+    tile = choose_tile(machine, columns, rows, depth, max_rows=8, apart=True)
     packed = relax.const(pack_weight(weight, tile.span))
 
     def matmul(x: te.Tensor, w: te.Tensor, chosen: te.Tensor | None = None) -> te.Tensor:

@@ -27,7 +27,9 @@ class Tile:
         return self.lanes * self.vectors
 
 
-def choose_tile(machine: Machine, length: int, rows: int, depth: int, max_rows: int = 16) -> Tile:
+def choose_tile(
+    machine: Machine, length: int, rows: int, depth: int, max_rows: int = 16, apart: bool = False
+) -> Tile:
     """The tile with the fewest estimated cycles; both axes are padded to whole tiles.
 
     Args:
@@ -36,16 +38,27 @@ def choose_tile(machine: Machine, length: int, rows: int, depth: int, max_rows: 
         rows: extent of the other axis.
         depth: extent of the reduction.
         max_rows: upper limit for `Tile.rows`.
+        apart: whether the values of different rows lie apart in memory, and those for the vectors
+            in the order in which they are read; otherwise it is the other way round.
     """
-    return min(
-        _tiles(machine, min(rows, max_rows)),
-        key=lambda tile: (_cycles(tile, length, rows, depth), tile.rows * tile.vectors),
-    )
+    if machine.neon and apart and machine.registers <= 16:
+        # Each row that lies apart takes an address register, of which there are few as well.
+        max_rows = 2
+
+    def cost(tile: Tile) -> tuple[float, int]:
+        if machine.neon:
+            estimate = _instructions(tile, length, rows, depth, machine.registers > 16, apart)
+        else:
+            estimate = _cycles(tile, length, rows, depth)
+        return estimate, tile.rows * tile.vectors
+
+    return min(_tiles(machine, min(rows, max_rows)), key=cost)
 
 
 def _tiles(machine: Machine, max_rows: int) -> Iterator[Tile]:
-    # Measured with 32 registers: larger tiles save no time, and LLVM begins to spill them.
-    limit = min(machine.registers, 24)
+    # Measured with 32 registers: larger tiles save no time, and LLVM begins to spill them. Those
+    # of NEON need as many accumulators as there is room for, see `_instructions`.
+    limit = min(machine.registers, 28 if machine.neon else 24)
     for lanes in machine.widths:
         for vectors in range(1, 9):
             for rows in range(1, max_rows + 1):
@@ -64,5 +77,26 @@ def _cycles(tile: Tile, length: int, rows: int, depth: int) -> float:
     halves = tile.rows * tile.vectors * max(tile.lanes, 8) / 8
     loads = tile.vectors * (2 if tile.lanes == 16 else 1.25) + tile.rows
     per_step = max(halves / 2, loads / 2, 4.0)
-    start_and_end = tile.rows * tile.vectors * 1.5 + 4
+    return _steps(tile, length, rows, depth, per_step, 1.5)
+
+
+def _instructions(
+    tile: Tile, length: int, rows: int, depth: int, pairs: bool, apart: bool
+) -> float:
+    """Estimated instructions with NEON, where a load is one of its own, never an operand.
+
+    What is read in order is loaded in pairs by machines that can. Fewer than 8 accumulators idle,
+    as with `_cycles`.
+    """
+    ordered, other = (tile.vectors, tile.rows) if apart else (tile.rows, tile.vectors)
+    loads = ordered / (2 if pairs else 1) + other
+    per_step = max(tile.rows * tile.vectors + loads, 8.0)
+    return _steps(tile, length, rows, depth, per_step, 2.0)
+
+
+def _steps(
+    tile: Tile, length: int, rows: int, depth: int, per_step: float, per_accumulator: float
+) -> float:
+    """What all steps of all tiles take together, their beginnings and ends included."""
+    start_and_end = tile.rows * tile.vectors * per_accumulator + 4
     return ceil(length / tile.span) * ceil(rows / tile.rows) * (depth * per_step + start_and_end)

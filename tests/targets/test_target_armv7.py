@@ -127,6 +127,8 @@ def test_multiply_adds_are_fused_where_the_core_can():
     loops = [instructions(fused[start:end]) for start, end in loops_of(fused)]
     hot = max(loops, key=lambda loop: (loop.count("vfma.f32"), -len(loop)))
     assert hot.count("vfma.f32") >= 36, "9 taps by 4 vectors or more"
+    assert hot.count("vfma.f32") / len(hot) > 0.5
+    assert not any(name.startswith("vst") for name in hot), "what a register should hold"
     assert "vmul.f32" not in hot
     assert any(re.match(r"\s+vfma\.f32\s+q", line) for line in fused)
 
