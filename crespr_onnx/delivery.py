@@ -32,9 +32,11 @@ from crespr_onnx.stages.narrow_proof import describe_narrow
 from crespr_onnx.stages.prepare import Data, Prepared, infer_shapes
 from crespr_onnx.stages.proof import prove_equal
 from crespr_onnx.stages.remote import expected_on, measure_on_board, place_on
+from crespr_onnx.stages.tune_artefact import tune_artefact, tuning_of
 from crespr_onnx.targets import find_target
 from crespr_onnx.targets.artefact import Artefact
 from crespr_onnx.targets.remote import Board, find_board
+from crespr_onnx.targets.tuning.request import Tuning
 
 ROUNDING = 1e-6
 """1 - 0.9 is a little less than a tenth in binary fractions."""
@@ -203,6 +205,9 @@ class Delivery:
         board = find_board(settings.rpc, find_target(settings.target))
         with self._stage("compile", f"compiling for {settings.target}"):
             built = self._build(emitted, sample, board)
+        if (tuning := tuning_of(settings)) is not None:
+            with self._stage("kernels", "tuning kernels"):
+                built = self._tune(built, sample, tuning)
         if board is None:
             return built
         with self._stage("remote", f"measuring on {board}"):
@@ -218,6 +223,21 @@ class Delivery:
             compiled = replace(built.artefact, place=place_on(board, settings.target))
             self.ledger.note(artefact=measure.artefact_record(compiled))
         return replace(built, artefact=compiled, remote=remote)
+
+    def _tune(self, built: _Compiled, sample: deliver.Arrays, tuning: Tuning) -> _Compiled:
+        """Takes kernels that were measured to be faster."""
+        artefact, tuned = tune_artefact(
+            built.artefact,
+            built.source,
+            built.tolerance,
+            self.prepared,
+            self.settings,
+            sample,
+            tuning,
+            self.listener,
+        )
+        self.ledger.note(artefact=measure.artefact_record(artefact), tuning=tuned)
+        return replace(built, artefact=artefact)
 
     def _build(self, emitted: _Emitted, sample: deliver.Arrays, board: Board | None) -> _Compiled:
         settings, folder = self.settings, self.folder.path

@@ -30,6 +30,7 @@ from crespr_onnx.stages.narrow import check_number_format
 from crespr_onnx.stages.prepare import Data, Prepared, count_work, prepare_data, prepare_model
 from crespr_onnx.stages.proof import prove_equal
 from crespr_onnx.stages.resume import Workbench
+from crespr_onnx.stages.tune_artefact import tuning_of
 from crespr_onnx.targets import find_target
 from crespr_onnx.targets.remote import find_board, greet
 from crespr_onnx.training.lesson import Lesson
@@ -132,6 +133,7 @@ def _check(settings: CompressSettings, listener: Listener) -> tuple[Prepared, Da
     """Everything that can be wrong with the request, found before any work is done."""
     check_settings(settings)
     check_number_format(settings)
+    tuning_of(settings)
     board = find_board(settings.rpc, find_target(settings.target))
     if board is not None:
         listener(Progress(f"connecting to {board}"))

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from crespr_onnx.files import write_atomic
-from crespr_onnx.record import Latency, Report
+from crespr_onnx.record import Latency, Report, TuningRecord
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -110,6 +110,10 @@ def compare(report: Report) -> list[Comparison]:
         counts = ", ".join(f"{count} {form}" for form, count in forms.most_common())
         part = f"{forms.total()} of {len(report.layers)}"
         lines.append(Comparison("split layers", "dense", counts, part))
+    if (tuning := report.tuning) is not None and tuning.ratio is not None:
+        kept = "" if tuning.used else ", not kept"
+        change = _factor(tuning.ratio, 1.0, "faster", "slower") + kept
+        lines.append(Comparison("tuned kernels", "", f"{_tuned(tuning)}", change))
     if (narrow := report.number_format) is not None:
         lines.append(Comparison("number format", "float32", narrow.name, ""))
     if (metric := report.metric) is not None:
@@ -119,6 +123,12 @@ def compare(report: Report) -> list[Comparison]:
         change = f"{-100 * metric.drop:+.2f} points" if share else f"{-metric.drop:+.3g}"
         lines.append(Comparison(metric.name, was, now, change))
     return lines
+
+
+def _tuned(tuning: TuningRecord) -> str:
+    """How many kernels are not our own schedule's any more, of those that were tried."""
+    changed = sum(kernel.winner != "own schedule" for kernel in tuning.kernels)
+    return f"{changed} of {len(tuning.kernels)}"
 
 
 def latency_bars(latency: Latency) -> list[Bar]:

@@ -37,6 +37,10 @@ class CompressSettings:
         max_drop: most that the metric may lose, 0.05 being five points (exit code 5).
         min_speedup: least speed-up over the dense model in ONNX Runtime (exit code 6); with `rpc`
             over the dense model compiled for that machine.
+        tune: candidates to measure for every kernel of the artefact; 0 compiles with our own
+            schedules.
+        tuning_records: file of what tuning found, read and added to; given with `tune` 0 it is
+            applied as it is. By default one in the user's cache folder.
         rpc: HOST:PORT of a TVM RPC server, or HOST:PORT/KEY of a tracker, on which the artefact is
             run, checked and timed instead of here.
         form: how clusters are emitted: "grouped" as one operator per layer, "separate" as one per
@@ -67,6 +71,8 @@ class CompressSettings:
     number_format: str = "float32"
     max_drop: float = 0.05
     min_speedup: float = 1.0
+    tune: int = 0
+    tuning_records: str | None = None
     rpc: str | None = None
     form: str = "auto"
     input_shapes: Mapping[str, tuple[int, ...]] = field(default_factory=dict)

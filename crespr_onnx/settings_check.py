@@ -39,6 +39,7 @@ def check_settings(settings: CompressSettings) -> None:
     _require(0 <= s.max_drop <= 1, "max-drop", s.max_drop, "from 0 to 1: 0.05 is five points")
     fast_enough = math.isfinite(s.min_speedup) and s.min_speedup >= 0
     _require(fast_enough, "min-speedup", s.min_speedup, "0 or more; 0 takes any speed")
+    _require(s.tune >= 0, "tune", s.tune, "0 or more candidates per kernel, such as 32")
     _require(s.form in FORMS, "form", s.form, f"one of {', '.join(FORMS)}")
     _require(s.threads is None or s.threads >= 1, "threads", s.threads, "at least 1")
     _require(0 <= s.seed <= MAX_SEED, "seed", s.seed, f"from 0 to {MAX_SEED}")

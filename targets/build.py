@@ -27,6 +27,8 @@ from crespr_onnx.targets.link import link_library
 from crespr_onnx.targets.schedule.pipeline import schedule_module
 from crespr_onnx.targets.system import System
 from crespr_onnx.targets.target import Target
+from crespr_onnx.targets.tuning.choices import Choices, choices_of
+from crespr_onnx.targets.tuning.records import read_records
 from crespr_onnx.targets.tvm_import import import_onnx
 
 log = logging.getLogger(__name__)
@@ -38,6 +40,7 @@ def build_library(
     input_shapes: Mapping[str, tuple[int, ...]],
     target: Target,
     threads: int,
+    records: Path | None = None,
 ) -> list[str]:
     """Compile an ONNX model into a library, with what is needed to run it.
 
@@ -47,6 +50,7 @@ def build_library(
         input_shapes: shape of every input whose shape is not fixed by the model.
         target: a target that compiles; without ``mcpu`` it is the CPU of this machine.
         threads: number of threads that a run may use; plain C uses one.
+        records: file of tuning records to apply where they fit; plain C and CUDA take none.
 
     Returns:
         Names of the files written.
@@ -56,10 +60,8 @@ def build_library(
     """
     module = import_onnx(model_path, input_shapes)
     threads = threads if target.library == run.LIBRARY else 1
-    options = dict(target.tvm)
-    on_cuda = options.get("kind") == "cuda"
-    if not on_cuda:
-        options = {"mcpu": codegen.llvm_get_system_cpu(), **options, "num-cores": threads}
+    on_cuda = target.tvm.get("kind") == "cuda"
+    options = dict(target.tvm) if on_cuda else cpu_options(target, threads)
     signature = _signature(onnx.load(model_path, load_external_data=False), module)
     manifest = {
         "schema": 1,
@@ -80,7 +82,8 @@ def build_library(
         manifest |= built[0].manifest
         sources = {SOURCE: built[0].source}
     elif target.library == run.LIBRARY:
-        executable = _compile(module, options, threads)
+        choices = Choices() if records is None else choices_of(read_records(records, options))
+        executable = _compile(module, options, threads, choices)
         _write(folder, run.LIBRARY, lambda path: _export(executable, path, target.system))
     else:
         from crespr_onnx.targets.build_c import HEADER, build_archive
@@ -111,13 +114,19 @@ def _write_text(content: str, path: Path) -> None:
     path.write_text(content, encoding="utf-8")
 
 
+def cpu_options(target: Target, threads: int) -> dict[str, Any]:
+    """The TVM target for a CPU, with this machine's where none is named."""
+    return {"mcpu": codegen.llvm_get_system_cpu(), **target.tvm, "num-cores": threads}
+
+
 def _compile(
-    module: tvm.IRModule, options: Mapping[str, Any], threads: int
+    module: tvm.IRModule, options: Mapping[str, Any], threads: int, choices: Choices
 ) -> tvm.runtime.Executable:
     try:
         target = tvm.target.Target(options)
         try:
-            return tvm.compile(schedule_module(module, target, threads), target=target)
+            scheduled = schedule_module(module, target, threads, choices.tiles, choices.schedule)
+            return tvm.compile(scheduled, target=target)
         except Exception as error:
             # Code generation may refuse what a schedule made; slow code is better than none.
             log.warning("compiling without schedules: %s", brief(error))

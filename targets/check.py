@@ -117,9 +117,23 @@ def time_turns(
     Raises:
         CompileError: something did not run, crashed or hung.
     """
+    folders = {} if folder is None else {"compressed_tvm": folder}
+    return time_artefacts(folders, models, inputs, threads, rounds, round_seconds, timeout)
+
+
+def time_artefacts(
+    folders: Mapping[str, Path],
+    models: Mapping[str, Path],
+    inputs: Arrays,
+    threads: int = 1,
+    rounds: int = 21,
+    round_seconds: float = 0.02,
+    timeout: float = 600.0,
+) -> dict[str, list[float]]:
+    """The same for several compiled models, each reported under its own name."""
     job = {
         "job": "time",
-        "folder": None if folder is None else str(folder.resolve()),
+        "folders": {name: str(path.resolve()) for name, path in folders.items()},
         "models": {name: str(path.resolve()) for name, path in models.items()},
         "threads": threads,
         "rounds": rounds,

@@ -20,6 +20,7 @@ def compile_model(
     input_shapes: Mapping[str, tuple[int, ...]] | None = None,
     threads: int = 1,
     timeout: float = 600.0,
+    records: Path | None = None,
 ) -> Artefact:
     """Compile a model with TVM; the same model gives the same bytes in any process.
 
@@ -31,8 +32,10 @@ def compile_model(
         input_shapes: shape of every input whose shape the model leaves open, the batch included.
         threads: number of threads that a run may use.
         timeout: seconds after which compiling is given up.
+        records: tuning records to apply; see `tuning`.
 
     Raises:
+        UsageError: the records cannot be read.
         CompileError: TVM cannot import or compile the model; the node is named where known.
     """
     if not target.compiles:
@@ -46,6 +49,7 @@ def compile_model(
         "input_shapes": {name: list(shape) for name, shape in (input_shapes or {}).items()},
         "target": target.name,
         "threads": threads,
+        "records": None if records is None else str(records.resolve()),
     }
     result, _ = call_worker(job, threads, timeout)
     files = {name: (folder / name).stat().st_size for name in result["files"]}

@@ -12,7 +12,7 @@ from crespr_onnx.targets.run import load_artefact
 
 
 def time_side_by_side(
-    folder: str | None,
+    folders: Mapping[str, str],
     models: Mapping[str, str],
     inputs: Mapping[str, NDArray[Any]],
     threads: int,
@@ -23,10 +23,10 @@ def time_side_by_side(
     engines: dict[str, Callable[[], object]] = {
         name: onnx_runner(path, inputs, threads) for name, path in models.items()
     }
-    if folder is not None:
+    for name, folder in folders.items():
         compiled = load_artefact(folder)
         compiled.set_inputs(inputs)
-        engines["compressed_tvm"] = compiled.compute
+        engines[name] = compiled.compute
     return {"milliseconds": take_turns(engines, rounds, round_seconds)}
 
 

@@ -25,8 +25,32 @@ def compile_job(folder: Path, job: dict[str, Any]) -> dict[str, Any]:
 
     shapes = {name: tuple(shape) for name, shape in job["input_shapes"].items()}
     target = find_target(job["target"])
-    files = build_library(Path(job["model"]), Path(job["folder"]), shapes, target, job["threads"])
+    records = None if job["records"] is None else Path(job["records"])
+    files = build_library(
+        Path(job["model"]), Path(job["folder"]), shapes, target, job["threads"], records
+    )
     return {"files": files}
+
+
+def tune_job(folder: Path, job: dict[str, Any]) -> dict[str, Any]:
+    """Search for faster kernels, and record them."""
+    from crespr_onnx.targets.tuning.job import tune
+
+    return tune(folder, job)
+
+
+def contest_job(folder: Path, job: dict[str, Any]) -> dict[str, Any]:
+    """Time kernels here."""
+    from crespr_onnx.targets.tuning.job import contest
+
+    return contest(job, read_arrays(folder / "inputs.npz", job["inputs"]))
+
+
+def rpc_contest_job(folder: Path, job: dict[str, Any]) -> dict[str, Any]:
+    """Time kernels on another machine."""
+    from crespr_onnx.targets.tuning.job import contest_on_board
+
+    return contest_on_board(folder, job, read_arrays(folder / "inputs.npz", job["inputs"]))
 
 
 def run_job(folder: Path, job: dict[str, Any]) -> dict[str, Any]:
@@ -39,12 +63,12 @@ def run_job(folder: Path, job: dict[str, Any]) -> dict[str, Any]:
 
 
 def time_job(folder: Path, job: dict[str, Any]) -> dict[str, Any]:
-    """Time an artefact, if there is one, and ONNX models side by side."""
+    """Time artefacts and ONNX models side by side."""
     from crespr_onnx.targets.stopwatch import time_side_by_side
 
     inputs = read_arrays(folder / "inputs.npz", job["inputs"])
     return time_side_by_side(
-        job["folder"], job["models"], inputs, job["threads"], job["rounds"], job["round_seconds"]
+        job["folders"], job["models"], inputs, job["threads"], job["rounds"], job["round_seconds"]
     )
 
 
@@ -99,6 +123,9 @@ JOBS = {
     "compile": compile_job,
     "run": run_job,
     "time": time_job,
+    "tune": tune_job,
+    "contest": contest_job,
+    "rpc_contest": rpc_contest_job,
     "probe": probe_job,
     "rpc_greet": rpc_greet_job,
     "rpc_run": rpc_run_job,

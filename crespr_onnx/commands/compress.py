@@ -34,6 +34,7 @@ Examples:
   crespr-onnx compress in.onnx --ratio 0.5 --epochs 0
   crespr-onnx compress in.onnx --ratio 0.98 --mac-ratio 0.95 --target cpu --data train.npz
   crespr-onnx compress in.onnx --ratio 0.98 --target arm64 --data train.npz --rpc 192.168.1.7:9090
+  crespr-onnx compress in.onnx --ratio 0.98 --target cpu --data train.npz --tune 32
   crespr-onnx compress in.onnx --ratio 0.98 --data train.npz --dry-run
   crespr-onnx compress --config compressed-in/config.toml -o again
 """
@@ -91,10 +92,13 @@ def compress(
     from crespr_onnx.settings_check import check_settings
     from crespr_onnx.targets import find_target
     from crespr_onnx.targets.remote import find_board
+    from crespr_onnx.targets.tuning.request import find_tuning
 
     settings = settings_from(options)
     check_settings(settings)
-    find_board(settings.rpc, find_target(settings.target))
+    target = find_target(settings.target)
+    board = find_board(settings.rpc, target)
+    find_tuning(settings.tune, settings.tuning_records, Path(), settings.seed, target, board)
     try:
         with stage_display(quiet or not processes.is_main()) as listener:
             listener(Progress("importing PyTorch"))

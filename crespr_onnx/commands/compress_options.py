@@ -147,6 +147,21 @@ SETTINGS = (
         "is compiled for the device; else exit code 6.",
     ),
     click.option(
+        "--tune",
+        type=int,
+        metavar="N",
+        default=0,
+        show_default=True,
+        help="Measure N candidates for every kernel of the artefact and keep the fastest.",
+    ),
+    click.option(
+        "--tuning-records",
+        type=file_name,
+        metavar="FILE",
+        show_default="in the user's cache folder",
+        help="What tuning found, read and added to; with --tune 0 it is applied as it is.",
+    ),
+    click.option(
         "--rpc",
         metavar="HOST:PORT[/KEY]",
         help="Run, check and time the artefact on this TVM RPC server, or device of a tracker.",

@@ -34,6 +34,8 @@ _FREE = (
     "resume",
     "force",
     "max_drop",
+    "tune",
+    "tuning_records",
     "min_speedup",
     "eval_data",
     "target",

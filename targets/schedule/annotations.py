@@ -4,6 +4,7 @@ import tvm
 from tvm.s_tir import Schedule
 
 KERNEL = "crespr.kernel"
+PRODUCT = "crespr.product"
 STAGE = "crespr.stage"
 LANES = "crespr.lanes"
 VECTORS = "crespr.vectors"

@@ -11,7 +11,7 @@ from tvm import relax, te, tirx
 from crespr_onnx.targets.schedule import annotations as mark
 from crespr_onnx.targets.schedule.index import flatten, static_shape, unflatten
 from crespr_onnx.targets.schedule.machine import Machine
-from crespr_onnx.targets.schedule.tiles import Tile, choose_tile
+from crespr_onnx.targets.schedule.tiles import Problem, Tile, choose_tile
 
 
 def legalize_batch_matmul(
@@ -30,7 +30,7 @@ def legalize_batch_matmul(
     if a[:-2] != out[:-2] or (b[:-2] != out[:-2] and prod(b[:-2]) != 1):
         return None
     rows, columns, depth = a[-2], b[-1], a[-1]
-    tile = choose_tile(machine, columns, rows, depth, max_rows=8, apart=True)
+    tile = choose_tile(machine, Problem(columns, rows, depth, max_rows=8, apart=True))
     whole = ceil(columns / tile.span) * tile.span
     if whole != columns:
 

@@ -18,7 +18,8 @@ from crespr_onnx.targets.schedule.axis import Axis
 from crespr_onnx.targets.schedule.call_kernel import call_kernel
 from crespr_onnx.targets.schedule.depthwise import emit_depthwise
 from crespr_onnx.targets.schedule.machine import Machine
-from crespr_onnx.targets.schedule.tiles import Tile, choose_tile
+from crespr_onnx.targets.schedule.products import Convolution, tile_of, to_text
+from crespr_onnx.targets.schedule.tiles import Tile
 
 
 def legalize_conv2d(
@@ -59,15 +60,21 @@ def legalize_conv2d(
     groups = int(attrs.groups)
     if weight.shape[:2] == (groups, 1) and source is None:
         return emit_depthwise(machine, builder, data, weight, rows, columns)
-    depth = int(np.prod(weight.shape[1:]))
-    length = (rows.out - 1) * columns.pitch() + columns.out
-    tile = choose_tile(machine, length, weight.shape[0] // groups, depth)
-    packed = relax.const(pack_weight(weight, groups, tile.rows))
+    read = data if source is None else source
+    product = Convolution(
+        data=tuple(int(dim) for dim in read.ty.shape),
+        weight=weight.shape,
+        groups=groups,
+        rows=rows,
+        columns=columns,
+        reads=None if reads is None else len(reads),
+    )
+    tile = tile_of(machine, product)
+    packed = relax.const(pack_weight(weight, product.groups, tile.rows))
 
     def conv2d(x: te.Tensor, w: te.Tensor, chosen: te.Tensor | None = None) -> te.Tensor:
-        return compute_conv2d(x, w, rows, columns, weight.shape[0], tile, chosen)
+        return compute_conv2d(x, w, product, tile, chosen)
 
-    read = data if source is None else source
     return call_kernel(builder, conv2d, read, packed, reads)
 
 
@@ -84,9 +91,7 @@ def pack_weight(weight: np.ndarray, groups: int, rows: int) -> np.ndarray:
 def compute_conv2d(
     x: te.Tensor,
     w: te.Tensor,
-    rows: Axis,
-    columns: Axis,
-    out_channels: int,
+    product: Convolution,
     tile: Tile,
     reads: te.Tensor | None = None,
 ) -> te.Tensor:
@@ -98,6 +103,7 @@ def compute_conv2d(
     """
     batch = int(x.shape[0])
     groups, tiles, per_group = (int(dim) for dim in w.shape[:3])
+    rows, columns, out_channels = product.rows, product.columns, product.weight[0]
     per_group_out = out_channels // groups
     pitch = columns.pitch()
     length = ceil(((rows.out - 1) * pitch + columns.out) / tile.span) * tile.span
@@ -132,7 +138,8 @@ def compute_conv2d(
         correlate,
         name="flat",
         attrs={
-            mark.KERNEL: "conv2d",
+            mark.KERNEL: Convolution.OP,
+            mark.PRODUCT: to_text(product),
             mark.LANES: tile.lanes,
             mark.VECTORS: tile.vectors,
             mark.ROWS: tile.rows,

@@ -1,10 +1,14 @@
 """What a schedule needs to know of a CPU."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     import tvm
+
+    from crespr_onnx.targets.schedule.products import Product
+    from crespr_onnx.targets.schedule.tiles import Tile
 
 
 @dataclass(frozen=True)
@@ -16,12 +20,14 @@ class Machine:
         registers: number of vector registers that a kernel may fill.
         threads: threads that a run may use.
         neon: whether it is that of ARM.
+        tiles: those that were measured to be faster than the ones that are estimated to be.
     """
 
     lanes: int
     registers: int
     threads: int
     neon: bool = False
+    tiles: "Mapping[Product, Tile]" = field(default_factory=dict)
 
     @property
     def widths(self) -> tuple[int, ...]:

@@ -11,7 +11,8 @@ from crespr_onnx.targets.schedule.call_kernel import call_kernel
 from crespr_onnx.targets.schedule.constant_product import constant_product
 from crespr_onnx.targets.schedule.index import flatten, unflatten
 from crespr_onnx.targets.schedule.machine import Machine
-from crespr_onnx.targets.schedule.tiles import Tile, choose_tile
+from crespr_onnx.targets.schedule.products import MatrixProduct, tile_of, to_text
+from crespr_onnx.targets.schedule.tiles import Tile
 
 
 def legalize_matmul(
@@ -42,13 +43,13 @@ def emit_matmul(
         out_shape: [..., M, N] with B among the leading axes, or [M, B N].
         reads: positions in data that each product reads, [B, K].
     """
-    batches, depth, columns = weight.shape
-    rows = int(np.prod(out_shape)) // (batches * columns)
-    tile = choose_tile(machine, columns, rows, depth, max_rows=8, apart=True)
+    shape = tuple(int(dim) for dim in data.ty.shape)
+    product = MatrixProduct(shape, weight.shape, tuple(out_shape), reads is not None)
+    tile = tile_of(machine, product)
     packed = relax.const(pack_weight(weight, tile.span))
 
     def matmul(x: te.Tensor, w: te.Tensor, chosen: te.Tensor | None = None) -> te.Tensor:
-        return compute_matmul(x, w, columns, out_shape, tile, chosen)
+        return compute_matmul(x, w, product, tile, chosen)
 
     return call_kernel(builder, matmul, data, packed, reads)
 
@@ -66,13 +67,13 @@ def pack_weight(weight: np.ndarray, span: int) -> np.ndarray:
 def compute_matmul(
     x: te.Tensor,
     w: te.Tensor,
-    columns: int,
-    out_shape: list[int],
+    product: MatrixProduct,
     tile: Tile,
     reads: te.Tensor | None = None,
 ) -> te.Tensor:
     """The products of blocks of w, as `pack_weight` makes it, with x; see `emit_matmul`."""
     batches, tiles, depth = (int(dim) for dim in w.shape[:3])
+    columns, out_shape = product.weight[2], product.out
     rows = int(np.prod(out_shape)) // (batches * columns)
     lead = [int(dim) for dim in x.shape[:-1]]
     k = te.reduce_axis((0, depth), name="k")
@@ -91,7 +92,8 @@ def compute_matmul(
         multiply,
         name="flat",
         attrs={
-            mark.KERNEL: "matmul",
+            mark.KERNEL: MatrixProduct.OP,
+            mark.PRODUCT: to_text(product),
             mark.LANES: tile.lanes,
             mark.VECTORS: tile.vectors,
             mark.ROWS: tile.rows,
@@ -105,4 +107,4 @@ def compute_matmul(
             return flat[row // rows, row % rows, index[-1]]
         return flat[index[-1] // columns, row, index[-1] % columns]
 
-    return te.compute(tuple(out_shape), gather, name="matmul")
+    return te.compute(out_shape, gather, name="matmul")

@@ -6,6 +6,8 @@ is scheduled by the rule for its kind. A function that no rule fits stays as TVM
 """
 
 import logging
+from collections.abc import Callable, Mapping
+from dataclasses import replace
 from functools import partial
 
 import tvm
@@ -24,14 +26,18 @@ from crespr_onnx.targets.schedule.machine import Machine, machine_of
 from crespr_onnx.targets.schedule.matmul import emit_matmul, legalize_matmul
 from crespr_onnx.targets.schedule.matmul_rule import schedule_matmul
 from crespr_onnx.targets.schedule.pooling import legalize_pool2d
+from crespr_onnx.targets.schedule.products import Product
 from crespr_onnx.targets.schedule.reduction import schedule_reduction
 from crespr_onnx.targets.schedule.row_reduction import REDUCTIONS, legalize_row_reduction
 from crespr_onnx.targets.schedule.rows_rule import schedule_rows
 from crespr_onnx.targets.schedule.selected import Kernels
 from crespr_onnx.targets.schedule.softmax import legalize_softmax
 from crespr_onnx.targets.schedule.window_rule import schedule_window
+from crespr_onnx.targets.schedule.tiles import Tile
 
 log = logging.getLogger(__name__)
+
+Chosen = Callable[[tvm.tirx.PrimFunc], tvm.tirx.PrimFunc | None]
 
 LEGALIZE = {
     "relax.nn.conv2d": legalize_conv2d,
@@ -54,17 +60,37 @@ KERNEL_RULES = {
 }
 
 
-def schedule_module(module: tvm.IRModule, target: tvm.target.Target, threads: int) -> tvm.IRModule:
-    """Lower, fuse and schedule a module; what is left for `tvm.compile` is code generation."""
-    machine = machine_of(target, threads)
+def schedule_module(
+    module: tvm.IRModule,
+    target: tvm.target.Target,
+    threads: int,
+    tiles: Mapping[Product, Tile] | None = None,
+    chosen: Chosen | None = None,
+) -> tvm.IRModule:
+    """Lower, fuse and schedule a module; what is left for `tvm.compile` is code generation.
+
+    Args:
+        module: as imported.
+        target: with the CPU.
+        threads: that a run may use.
+        tiles: those to use instead of the ones that are estimated to be the fastest.
+        chosen: schedules a function in another way than our rules do, or returns None.
+    """
+    machine = replace(machine_of(target, threads), tiles=tiles or {})
+    lowered = lower_for(module, target, machine)
+    for variable, function in lowered.functions_items():
+        if isinstance(function, tvm.tirx.PrimFunc):
+            other = None if chosen is None else chosen(function)
+            lowered[variable] = schedule_function(function, machine) if other is None else other
+    return lowered
+
+
+def lower_for(module: tvm.IRModule, target: tvm.target.Target, machine: Machine) -> tvm.IRModule:
+    """Replace operators by functions, ours where we have kernels, and fuse them."""
     kernels = Kernels(partial(legalize_conv2d, machine), partial(emit_matmul, machine))
     legalizers = {op: partial(legalize, machine) for op, legalize in LEGALIZE.items()}
     with target:
-        lowered = lower(module, legalizers, kernels)
-    for variable, function in lowered.functions_items():
-        if isinstance(function, tvm.tirx.PrimFunc):
-            lowered[variable] = schedule_function(function, machine)
-    return lowered
+        return lower(module, legalizers, kernels)
 
 
 def schedule_function(function: tvm.tirx.PrimFunc, machine: Machine) -> tvm.tirx.PrimFunc:

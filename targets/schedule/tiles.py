@@ -1,8 +1,9 @@
 """Choosing register tiles: how many outputs a kernel keeps in registers at once."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
-from math import ceil
+from dataclasses import astuple, dataclass
+from functools import partial
+from math import ceil, log2
 
 from crespr_onnx.targets.schedule.machine import Machine
 
@@ -27,13 +28,11 @@ class Tile:
         return self.lanes * self.vectors
 
 
-def choose_tile(
-    machine: Machine, length: int, rows: int, depth: int, max_rows: int = 16, apart: bool = False
-) -> Tile:
-    """The tile with the fewest estimated cycles; both axes are padded to whole tiles.
+@dataclass(frozen=True)
+class Problem:
+    """What a tile is to cover.
 
-    Args:
-        machine: the CPU.
+    Attributes:
         length: extent of the vectorised axis.
         rows: extent of the other axis.
         depth: extent of the reduction.
@@ -41,21 +40,45 @@ def choose_tile(
         apart: whether the values of different rows lie apart in memory, and those for the vectors
             in the order in which they are read; otherwise it is the other way round.
     """
-    if machine.neon and apart and machine.registers <= 16:
+
+    length: int
+    rows: int
+    depth: int
+    max_rows: int = 16
+    apart: bool = False
+
+
+def choose_tile(machine: Machine, problem: Problem) -> Tile:
+    """The tile with the fewest estimated cycles; both axes are padded to whole tiles."""
+    return min(_tiles(machine, problem), key=partial(_cost, machine, problem))
+
+
+def best_tiles(machine: Machine, problem: Problem) -> list[Tile]:
+    """All tiles that fit the registers, those with the fewest estimated cycles first."""
+    return sorted(_tiles(machine, problem), key=partial(_cost, machine, problem))
+
+
+def distance(first: Tile, second: Tile) -> float:
+    """How unlike two tiles are: the logarithms of the factors between their sizes."""
+    pairs = zip(astuple(first), astuple(second), strict=True)
+    return sum(abs(log2(a / b)) for a, b in pairs)
+
+
+def _cost(machine: Machine, problem: Problem, tile: Tile) -> tuple[float, int]:
+    length, rows, depth = problem.length, problem.rows, problem.depth
+    if machine.neon:
+        pairs = machine.registers > 16
+        estimate = _instructions(tile, length, rows, depth, pairs, problem.apart)
+    else:
+        estimate = _cycles(tile, length, rows, depth)
+    return estimate, tile.rows * tile.vectors
+
+
+def _tiles(machine: Machine, problem: Problem) -> Iterator[Tile]:
+    max_rows = min(problem.rows, problem.max_rows)
+    if machine.neon and problem.apart and machine.registers <= 16:
         # Each row that lies apart takes an address register, of which there are few as well.
-        max_rows = 2
-
-    def cost(tile: Tile) -> tuple[float, int]:
-        if machine.neon:
-            estimate = _instructions(tile, length, rows, depth, machine.registers > 16, apart)
-        else:
-            estimate = _cycles(tile, length, rows, depth)
-        return estimate, tile.rows * tile.vectors
-
-    return min(_tiles(machine, min(rows, max_rows)), key=cost)
-
-
-def _tiles(machine: Machine, max_rows: int) -> Iterator[Tile]:
+        max_rows = min(max_rows, 2)
     # Measured with 32 registers: larger tiles save no time, and LLVM begins to spill them. Those
     # of NEON need as many accumulators as there is room for, see `_instructions`.
     limit = min(machine.registers, 28 if machine.neon else 24)

@@ -8,7 +8,7 @@ from nets import Net
 
 from crespr_onnx.targets.schedule.axis import Axis
 from crespr_onnx.targets.schedule.machine import Machine
-from crespr_onnx.targets.schedule.tiles import Tile, choose_tile
+from crespr_onnx.targets.schedule.tiles import Problem, Tile, choose_tile
 
 AVX2 = Machine(lanes=8, registers=16, threads=1)
 AVX512 = Machine(lanes=16, registers=32, threads=1)
@@ -133,7 +133,7 @@ def test_same_padding_costs_one_column_between_rows():
 @pytest.mark.parametrize("machine", [AVX2, AVX512, ARM64, ARMV7])
 def test_tiles_fit_the_registers(machine):
     for length, rows, depth in product((1, 5, 16, 71, 1055), (1, 4, 17, 64), (1, 9, 576)):
-        tile = choose_tile(machine, length, rows, depth)
+        tile = choose_tile(machine, Problem(length, rows, depth))
         assert tile.lanes <= machine.lanes
         assert tile.rows <= rows
         assert tile.rows * tile.vectors < machine.registers
@@ -141,17 +141,17 @@ def test_tiles_fit_the_registers(machine):
 
 def test_tile_wastes_little_on_a_narrow_image():
     # 8 x 8 with a pitch of 9 gives 71 positions: 72 is the next multiple of 8, 80 that of 16.
-    assert choose_tile(AVX512, 71, 64, 576).span in (8, 24)
+    assert choose_tile(AVX512, Problem(71, 64, 576)).span in (8, 24)
 
 
 def test_single_row_of_a_product_uses_enough_accumulators():
-    assert choose_tile(AVX2, 128, 1, 400) == Tile(lanes=8, vectors=8, rows=1)
+    assert choose_tile(AVX2, Problem(128, 1, 400)) == Tile(lanes=8, vectors=8, rows=1)
 
 
 def test_tiles_for_neon_need_few_loads_for_their_multiply_adds():
     # A step of 24 multiply-adds: 3 loads of positions and 4 pairs of weights.
-    assert choose_tile(ARM64, 1056, 16, 144) == Tile(lanes=4, vectors=3, rows=8)
-    assert choose_tile(ARMV7, 1056, 16, 144) == Tile(lanes=4, vectors=3, rows=4)
+    assert choose_tile(ARM64, Problem(1056, 16, 144)) == Tile(lanes=4, vectors=3, rows=8)
+    assert choose_tile(ARMV7, Problem(1056, 16, 144)) == Tile(lanes=4, vectors=3, rows=4)
     # Rows that lie apart are loaded one by one.
-    assert choose_tile(ARM64, 120, 8, 400, 8, apart=True) == Tile(lanes=4, vectors=5, rows=4)
-    assert choose_tile(ARMV7, 120, 8, 400, 8, apart=True).rows == 2
+    assert choose_tile(ARM64, Problem(120, 8, 400, 8, apart=True)) == Tile(lanes=4, vectors=5, rows=4)
+    assert choose_tile(ARMV7, Problem(120, 8, 400, 8, apart=True)).rows == 2
