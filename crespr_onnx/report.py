@@ -113,7 +113,7 @@ def compare(report: Report) -> list[Comparison]:
     if (tuning := report.tuning) is not None and tuning.ratio is not None:
         kept = "" if tuning.used else ", not kept"
         change = _factor(tuning.ratio, 1.0, "faster", "slower") + kept
-        lines.append(Comparison("tuned kernels", "", f"{_tuned(tuning)}", change))
+        lines.append(Comparison("kernels, TVM", "untuned", f"{_tuned(tuning)} tuned", change))
     if (narrow := report.number_format) is not None:
         lines.append(Comparison("number format", "float32", narrow.name, ""))
     if (metric := report.metric) is not None:

@@ -35,7 +35,6 @@ def compile_model(
         records: tuning records to apply; see `tuning`.
 
     Raises:
-        UsageError: the records cannot be read.
         CompileError: TVM cannot import or compile the model; the node is named where known.
     """
     if not target.compiles:

@@ -5,7 +5,9 @@ The folder holds ``job.json`` and, for some jobs, ``inputs.npz``; the answer goe
 ``result.json`` and ``outputs.npz``. `process` is the other side.
 """
 
+import ctypes
 import json
+import signal
 import sys
 from pathlib import Path
 from typing import Any
@@ -133,6 +135,13 @@ JOBS = {
 }
 
 
+def end_with_parent() -> None:
+    """Have this process killed when the one that started it is gone, however that ended."""
+    if sys.platform == "linux":
+        set_death_signal = 1
+        ctypes.CDLL(None).prctl(set_death_signal, signal.SIGKILL)
+
+
 def main(folder: Path) -> None:
     """Do the job in a folder; errors meant for the user go into its result."""
     job = json.loads((folder / "job.json").read_text(encoding="utf-8"))
@@ -144,4 +153,5 @@ def main(folder: Path) -> None:
 
 
 if __name__ == "__main__":
+    end_with_parent()
     main(Path(sys.argv[1]))

@@ -11,7 +11,7 @@ from crespr_onnx import cli
 
 @pytest.fixture(autouse=True, scope="session")
 def own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """Measured times of forms go to a folder of this session, not to the user's."""
+    """What runs keep for later ones goes to a folder of this session, not to the user's."""
     folder = tmp_path_factory.mktemp("cache")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("CRESPR_CACHE", str(folder))

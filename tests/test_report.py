@@ -15,12 +15,14 @@ from rich.console import Console
 from crespr_onnx.record import (
     ArtefactRecord,
     FileRecord,
+    KernelRecord,
     Latency,
     LayerRecord,
     Metric,
     Ratio,
     RemoteLatency,
     Report,
+    TuningRecord,
     Verification,
 )
 from crespr_onnx.report import compare, format_bytes, render_html, render_table, write_report
@@ -39,6 +41,17 @@ FULL = Report(
     artefact=ArtefactRecord(
         "out/model.so", "ef" * 32, 112_171, "cpu", "here", None, {"model.so": 112_171}
     ),
+    tuning=TuningRecord(
+        32,
+        64,
+        "tuning.jsonl",
+        True,
+        0.8,
+        (
+            KernelRecord("conv2d 8x1x3x3 on 1x1x8x8", 0.7, 32, 2.0, 1.5, "other tile"),
+            KernelRecord("max_pool2d", 0.3, 0, 1.0, 1.0, "own schedule"),
+        ),
+    ),
     ratio=Ratio(0.98, 0.98, 89_600, 1_792, 2_103_040, 43_000, 364_171, 12_171),
     metric=Metric("accuracy", 0.9944, 0.9861, 0.0083, 360),
     latency_ms=Latency(1, 1, 0.08, 0.02, 0.01, "median of 200 calls"),
@@ -53,10 +66,11 @@ REFUSED = Report(status="failed", exit_code=3, reasons=("in.onnx: not an ONNX mo
 # The contract of report.json; a change here is a change of schema.
 SCHEMA_1 = {
     "": "schema status exit_code reasons command config seed versions host timings_s input output "
-    "artefact ratio metric latency_ms verify number_format layers",
+    "artefact tuning ratio metric latency_ms verify number_format layers",
     "input": "path sha256 bytes",
     "output": "path sha256 bytes",
     "artefact": "path sha256 bytes target ran remark files needs kernels",
+    "tuning": "trials measured records used ratio kernels",
     "ratio": "requested physical weights_before weights_after macs_before macs_after "
     "bytes_before bytes_after mac_requested",
     "metric": "name dense compressed drop samples",
@@ -64,6 +78,7 @@ SCHEMA_1 = {
     "remote",
     "verify": "cases max_abs_diff max_rel_diff tolerance passed",
 }
+KERNEL_1 = "name share trials before_us after_us winner"
 LAYER_1 = "name op weights_before weights_after clusters form reason"
 
 
@@ -73,6 +88,7 @@ def test_schema_is_frozen() -> None:
     for section, keys in SCHEMA_1.items():
         assert list(document[section] if section else document) == keys.split()
     assert [list(layer) for layer in document["layers"]] == [LAYER_1.split()] * 2
+    assert [list(k) for k in document["tuning"]["kernels"]] == [KERNEL_1.split()] * 2
 
 
 def test_a_failed_run_has_the_same_keys_and_empty_sections() -> None:
@@ -114,6 +130,7 @@ def test_comparison_has_every_figure() -> None:
         ("latency, ONNX Runtime", "0.080 ms", "0.020 ms", "4.0x faster", False),
         ("latency, TVM", "0.080 ms", "0.010 ms", "8.0x faster", False),
         ("split layers", "dense", "1 grouped", "1 of 2", False),
+        ("kernels, TVM", "untuned", "1 of 2 tuned", "1.25x faster", False),
         ("accuracy", "99.44%", "98.61%", "-0.83 points", False),
     ]
     assert compare(REFUSED) == []

@@ -55,6 +55,8 @@ COMMANDS = {
         "--number-format": "float32",
         "--max-drop": 0.05,
         "--min-speedup": 1.0,
+        "--tune": 0,
+        "--tuning-records": None,
         "--rpc": None,
         "--form": "auto",
         "--input-shape": None,

@@ -70,9 +70,8 @@ def tune_artefact(
         The artefact to deliver, and what to report.
 
     Raises:
-        UsageError: the records cannot be read or written.
-        CompileError, VerificationError: the board does not answer, or what was compiled does not
-            run, or computes something else.
+        CompileError, VerificationError: the board does not answer, the records cannot be written,
+            or what was compiled does not run, or computes something else.
     """
     shapes = input_shapes_for(prepared.loaded.signature, 1, settings.input_shapes or None)
 

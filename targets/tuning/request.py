@@ -9,6 +9,7 @@ from crespr_onnx.errors import UsageError
 from crespr_onnx.targets.remote import Board
 from crespr_onnx.targets.system import is_here
 from crespr_onnx.targets.target import Target
+from crespr_onnx.targets.tuning.records import read_records
 
 PROGRESS = "progress.json"
 """File in which a search tells how far it is."""
@@ -92,7 +93,8 @@ def find_tuning(
         board: where it is measured, None for here.
 
     Raises:
-        UsageError: kernels for the target cannot be tuned, or not here.
+        UsageError: kernels for the target cannot be tuned, or not here; or the file holds
+            something else.
     """
     if not trials and records is None:
         return None
@@ -114,4 +116,6 @@ def find_tuning(
         )
     if not trials and records is not None and not Path(records).is_file():
         raise UsageError(f"{records}: no such file; --tune N writes one")
-    return Tuning(trials, default if records is None else Path(records), seed, board)
+    path = default if records is None else Path(records)
+    read_records(path, {})
+    return Tuning(trials, path, seed, board)

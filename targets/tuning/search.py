@@ -34,8 +34,7 @@ def search(
         tell: told about progress, see `tune.Tell`.
 
     Raises:
-        UsageError: the records cannot be read or written.
-        CompileError: TVM cannot import the model, nothing could be timed, or the board does not
+        CompileError: the records cannot be read or written, TVM cannot import the model, nothing could be timed, or the board does not
             answer.
     """
     job: dict[str, Any] = {

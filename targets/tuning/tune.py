@@ -59,7 +59,7 @@ class Tuner:
 
         Raises:
             CompileError: not even our own schedules run, or the board does not answer.
-            UsageError: the records cannot be read or written.
+            UsageError: the records cannot be read or written; across processes a CompileError.
         """
         known = self._records.get(self._model)
         if known is None and not self._request.trials:
