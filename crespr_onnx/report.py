@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from crespr_onnx.files import write_atomic
-from crespr_onnx.record import Latency, Report, TuningRecord
+from crespr_onnx.record import Latency, Report
+from crespr_onnx.tuning_record import TuningRecord
 
 if TYPE_CHECKING:
     from rich.console import Console

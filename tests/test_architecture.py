@@ -32,7 +32,10 @@ def room(modules: str, may_import: str, packages: str) -> Room:
 
 ROOMS = {
     "leaves": room(
-        "cache_folder errors layout layout_json named_function processes progress record", "", ""
+        "cache_folder errors layout layout_json named_function processes progress record "
+        "tuning_record",
+        "",
+        "",
     ),
     "graph": room("graph data files", "leaves", "google onnx onnx_ir onnxruntime PIL"),
     "settings": room("config settings settings_check", "leaves graph", ""),

@@ -15,17 +15,16 @@ from rich.console import Console
 from crespr_onnx.record import (
     ArtefactRecord,
     FileRecord,
-    KernelRecord,
     Latency,
     LayerRecord,
     Metric,
     Ratio,
     RemoteLatency,
     Report,
-    TuningRecord,
     Verification,
 )
 from crespr_onnx.report import compare, format_bytes, render_html, render_table, write_report
+from crespr_onnx.tuning_record import KernelRecord, TuningRecord
 
 FULL = Report(
     status="ok",

@@ -9,7 +9,6 @@ from pathlib import Path
 from crespr_onnx.cache_folder import cache_folder
 from crespr_onnx.graph.random_inputs import input_shapes_for
 from crespr_onnx.progress import Listener, Progress
-from crespr_onnx.record import KernelRecord, TuningRecord
 from crespr_onnx.settings import CompressSettings
 from crespr_onnx.stages.deliver import Arrays, check_artefact
 from crespr_onnx.stages.prepare import Prepared
@@ -21,6 +20,7 @@ from crespr_onnx.targets.remote import Board, find_board, time_remote
 from crespr_onnx.targets.tuning.records import Record, append_records
 from crespr_onnx.targets.tuning.request import Tuned, Tuning, find_tuning
 from crespr_onnx.targets.tuning.search import search
+from crespr_onnx.tuning_record import KernelRecord, TuningRecord
 
 ROUNDS = 151
 ROUND_S = 0.002

@@ -17,7 +17,7 @@ from crespr_onnx.targets.schedule.call_kernel import call_kernel
 from crespr_onnx.targets.schedule.conv2d import compute_conv2d, pack_weight
 from crespr_onnx.targets.schedule.index import static_shape
 from crespr_onnx.targets.schedule.machine import Machine
-from crespr_onnx.targets.schedule.tiles import choose_tile
+from crespr_onnx.targets.schedule.products import Convolution, tile_of
 
 
 @dataclass(frozen=True)
@@ -87,13 +87,12 @@ def legalize_conv2d_transpose(
         return None
     groups = int(attrs.groups)
     parts = part_weight(weight, groups, rows, columns)
-    depth = int(np.prod(parts.shape[1:]))
-    length = (rows.axis.out - 1) * columns.axis.pitch() + columns.axis.out
-    tile = choose_tile(machine, length, parts.shape[0] // groups, depth)
+    product = Convolution(shapes[0], parts.shape, groups, rows.axis, columns.axis, None)
+    tile = tile_of(machine, product)
     packed = relax.const(pack_weight(parts, groups, tile.rows))
 
     def conv2d_transpose(x: te.Tensor, w: te.Tensor) -> te.Tensor:
-        all_parts = compute_conv2d(x, w, rows.axis, columns.axis, parts.shape[0], tile)
+        all_parts = compute_conv2d(x, w, product, tile)
         return compute_shuffle(all_parts, rows, columns)
 
     return call_kernel(builder, conv2d_transpose, data, packed, None)

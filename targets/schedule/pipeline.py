@@ -32,8 +32,8 @@ from crespr_onnx.targets.schedule.row_reduction import REDUCTIONS, legalize_row_
 from crespr_onnx.targets.schedule.rows_rule import schedule_rows
 from crespr_onnx.targets.schedule.selected import Kernels
 from crespr_onnx.targets.schedule.softmax import legalize_softmax
-from crespr_onnx.targets.schedule.window_rule import schedule_window
 from crespr_onnx.targets.schedule.tiles import Tile
+from crespr_onnx.targets.schedule.window_rule import schedule_window
 
 log = logging.getLogger(__name__)
 

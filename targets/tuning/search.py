@@ -34,8 +34,8 @@ def search(
         tell: told about progress, see `tune.Tell`.
 
     Raises:
-        CompileError: the records cannot be read or written, TVM cannot import the model, nothing could be timed, or the board does not
-            answer.
+        CompileError: the records cannot be read or written, TVM cannot import the model, nothing
+            could be timed, or the board does not answer.
     """
     job: dict[str, Any] = {
         "job": "tune",

@@ -28,7 +28,7 @@ def test_text_comes_back(product):
 
 @pytest.mark.parametrize("text", ["{}", "[]", '{"op":"pool","data":[1],"weight":[1]}', "x"])
 def test_other_text_is_refused(text):
-    with pytest.raises(ValueError, match="is no product|Expecting value"):
+    with pytest.raises(ValueError, match=r"is no product|Expecting value"):
         from_text(text)
 
 

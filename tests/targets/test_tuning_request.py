@@ -62,5 +62,5 @@ def test_records_that_are_none(tmp_path):
 def test_records_that_are_to_be_applied_must_be_there():
     with pytest.raises(UsageError, match=r"^none\.jsonl: no such file; --tune N writes one$"):
         find(0, "none.jsonl", "cpu")
-    with pytest.raises(UsageError, match="^--tuning-records tunes what is compiled"):
+    with pytest.raises(UsageError, match=r"^--tuning-records tunes what is compiled"):
         find(0, "none.jsonl", "onnx")
