@@ -87,7 +87,7 @@ def legalize_conv2d_transpose(
         return None
     groups = int(attrs.groups)
     parts = part_weight(weight, groups, rows, columns)
-    product = Convolution(shapes[0], parts.shape, groups, rows.axis, columns.axis, None)
+    product = Convolution(tuple(shapes[0]), parts.shape, groups, rows.axis, columns.axis, None)
     tile = tile_of(machine, product)
     packed = relax.const(pack_weight(parts, groups, tile.rows))
 
