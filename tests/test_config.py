@@ -36,6 +36,8 @@ FULL = CompressSettings(
     number_format="int8",
     max_drop=0.01,
     min_speedup=2.5,
+    tune=16,
+    tuning_records="tuning.jsonl",
     rpc="pi:9190/orin",
     form="separate",
     input_shapes={"a b:0": (1, 3, 224), "ids": (1,)},
@@ -83,6 +85,7 @@ def test_every_field_can_be_set_on_the_command_line() -> None:
         *("--clusters", "8", "--epochs", "3", "--batch-size", "64", "--lr", "1e-5"),
         *("--loss", "losses:mine", "--patience", "4", "--precision", "bf16"),
         *("--number-format", "int8", "--max-drop", ".01", "--min-speedup", "2.5"),
+        *("--tune", "16", "--tuning-records", "tuning.jsonl"),
         *("--rpc", "pi:9190/orin"),
         *("--form", "separate"),
         *("--input-shape", "a b:0:1x3x224", "--input-shape", "ids:1"),
@@ -129,8 +132,8 @@ def test_the_file_as_it_is_written() -> None:
         "# The settings of a run of crespr-onnx compress; --config takes them again.\n"
         'model = "m.onnx"\nratio = 0.5\ntarget = "onnx"\ncriterion = "magnitude"\n'
         'clusters = "auto"\nepochs = 15\nbatch_size = 128\nlr = 0.01\nprecision = "auto"\n'
-        'number_format = "float32"\nmax_drop = 0.05\nmin_speedup = 1.0\nform = "auto"\n'
-        "seed = 0\n"
+        'number_format = "float32"\nmax_drop = 0.05\nmin_speedup = 1.0\ntune = 0\n'
+        'form = "auto"\nseed = 0\n'
         '\n[input_shape]\n"x" = [1, 2]\n'
     )
 
@@ -166,7 +169,7 @@ def test_dashes_underscores_and_the_two_forms_of_shapes(config: Any) -> None:
     ("text", "message"),
     [
         ("epoch = 3", r"config.toml: unknown key 'epoch'; known keys: batch_size, clusters, crit"),
-        ("dry_run = true", r"unknown key 'dry_run'; known keys: .* threads$"),
+        ("dry_run = true", r"unknown key 'dry_run'; known keys: .* tuning_records$"),
         ("[preprocessing]\nmena = 1", r"unknown key 'preprocessing.mena'; known keys: mean, scale"),
         ("preprocessing = 1", r"preprocessing must be a table with mean, std and scale"),
         ("lr = 1\nlr = 2\n", r"config.toml: not a TOML file: Cannot overwrite .*line 2"),

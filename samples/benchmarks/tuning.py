@@ -4,10 +4,11 @@
         --out samples/benchmarks/results/tuning.jsonl
     python samples/benchmarks/tuning.py --table samples/benchmarks/results/tuning.jsonl
 
-Every model is cut at once and without data (`--epochs 0`: speed does not depend on what the weights
-are), compiled as it is, and tuned from scratch. Then the untuned artefact, the tuned one, and ONNX
-Runtime on the compressed model take turns in one process, on one thread, at batch 1. The least time
-of many short turns counts, as other work on the machine can only add to it. One JSON line per model.
+Every model is cut at once and without data (`--epochs 0`: speed does not depend on what the
+weights are), compiled as it is, and tuned from scratch. Then the untuned artefact, the tuned one,
+and ONNX Runtime on the compressed model take turns in one process, on one thread, at batch 1. The
+least time of many short turns counts, as other work on the machine can only add to it. One JSON
+line per model.
 """
 
 import argparse
@@ -34,8 +35,8 @@ from crespr_onnx.targets.compile import compile_model
 NAMES = ("lenet5_mnist", "cifar_resnet20", "cifar_resnet56")
 ROUNDS, ROUND_S = 301, 0.003
 COLUMNS = (
-    "model", "kernels tuned", "candidates", "minutes", "ONNX Runtime, us", "untuned, us", "tuned, us",
-    "untuned over ONNX Runtime", "tuned over ONNX Runtime", "gain",
+    "model", "kernels tuned", "candidates", "minutes", "ONNX Runtime, us", "untuned, us",
+    "tuned, us", "untuned over ONNX Runtime", "tuned over ONNX Runtime", "gain",
 )  # fmt: skip
 
 

@@ -87,7 +87,9 @@ class MatrixProduct:
     def problem(self) -> Problem:
         """What its tile is to cover."""
         batches, depth, columns = self.weight
-        return Problem(columns, prod(self.out) // (batches * columns), depth, max_rows=8, apart=True)
+        return Problem(
+            columns, prod(self.out) // (batches * columns), depth, max_rows=8, apart=True
+        )
 
     def packed(self, tile: Tile) -> tuple[int, ...]:
         """Shape of the weights as the kernel wants them; see `matmul.pack_weight`."""

@@ -153,5 +153,7 @@ def test_tiles_for_neon_need_few_loads_for_their_multiply_adds():
     assert choose_tile(ARM64, Problem(1056, 16, 144)) == Tile(lanes=4, vectors=3, rows=8)
     assert choose_tile(ARMV7, Problem(1056, 16, 144)) == Tile(lanes=4, vectors=3, rows=4)
     # Rows that lie apart are loaded one by one.
-    assert choose_tile(ARM64, Problem(120, 8, 400, 8, apart=True)) == Tile(lanes=4, vectors=5, rows=4)
+    assert choose_tile(ARM64, Problem(120, 8, 400, 8, apart=True)) == Tile(
+        lanes=4, vectors=5, rows=4
+    )
     assert choose_tile(ARMV7, Problem(120, 8, 400, 8, apart=True)).rows == 2

@@ -42,7 +42,7 @@ def test_problems_and_shapes():
     assert CONV.packed(Tile(8, 2, 4)) == (2, 2, 4, 3, 3, 4)
     assert CONV.result == (1, 12, 5, 5)
     assert (CONV.reads_shape, CHOSEN.reads_shape) == (None, (6,))
-    assert MATMUL.problem == Problem(length=6, rows=1, depth=10, max_rows=8)
+    assert MATMUL.problem == Problem(length=6, rows=1, depth=10, max_rows=8, apart=True)
     assert MATMUL.packed(Tile(4, 1, 1)) == (4, 2, 10, 4)
     assert (MATMUL.result, MATMUL.reads_shape, MATMUL.readable) == ((1, 24), (4, 10), 40)
 
