@@ -44,7 +44,7 @@ def test_candidates_are_measured_on_the_board(tmp_path: Path) -> None:
 
 
 def test_nothing_is_tuned_where_it_cannot_be(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match="^--tune tunes what is compiled, and for target 'onnx'"):
+    with pytest.raises(UsageError, match=r"^--tune tunes what is compiled, and for target 'onnx'"):
         compress(tmp_path, epochs=0, tune=2)
     board = Board("127.0.0.1", free_port())
     with pytest.raises(CompileError, match=f"^cannot connect to {board}: Connection refused"):
