@@ -28,6 +28,21 @@ class FileRecord:
 
 
 @dataclass(frozen=True)
+class ArtefactLayer:
+    """The form that a split layer has in the artefact, where it is chosen apart from model.onnx's.
+
+    Attributes:
+        name: name of the node.
+        form: its form, as in `LayerRecord`.
+        reason: why it has this form.
+    """
+
+    name: str
+    form: str
+    reason: str
+
+
+@dataclass(frozen=True)
 class ArtefactRecord:
     """What was compiled.
 
@@ -41,6 +56,7 @@ class ArtefactRecord:
         files: size in bytes of every file that the machine needs which runs it, by name.
         needs: what else that machine must have, such as a driver.
         kernels: for CUDA, what each kernel uses of a multiprocessor.
+        layers: forms of the split layers; empty if they were not chosen by measurement.
     """
 
     path: str
@@ -52,6 +68,7 @@ class ArtefactRecord:
     files: Mapping[str, int]
     needs: Mapping[str, Any] = field(default_factory=dict)
     kernels: tuple[Mapping[str, Any], ...] = ()
+    layers: tuple[ArtefactLayer, ...] = ()
 
 
 @dataclass(frozen=True)

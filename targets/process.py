@@ -19,6 +19,7 @@ from crespr_onnx.errors import CompileError
 
 Arrays = Mapping[str, NDArray[Any]]
 WORK = {
+    "time_forms": "time the forms of the model",
     "probe": "probe the machine",
     "rpc_greet": "connect to the device",
     "rpc_run": "run the artefact on the device",
@@ -26,6 +27,7 @@ WORK = {
     "tune": "tune the kernels",
     "contest": "time kernels",
     "rpc_contest": "time kernels on the device",
+    "rpc_time_forms": "time the forms of the model on the device",
 }
 """What jobs do, other than something to the artefact here."""
 

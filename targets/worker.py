@@ -74,6 +74,23 @@ def time_job(folder: Path, job: dict[str, Any]) -> dict[str, Any]:
     )
 
 
+def time_forms_job(folder: Path, job: dict[str, Any]) -> dict[str, Any]:
+    """Time models in several forms, compiled in memory."""
+    from crespr_onnx.targets import find_target
+    from crespr_onnx.targets.form_runs import run_forms
+
+    target = find_target(job["target"])
+    return {"milliseconds": run_forms(job["entries"], target, job["threads"], job["rounds"])}
+
+
+def rpc_time_forms_job(folder: Path, job: dict[str, Any]) -> dict[str, Any]:
+    """The same on another machine."""
+    from crespr_onnx.targets import find_target
+    from crespr_onnx.targets.form_runs import run_forms_there
+
+    return {"milliseconds": run_forms_there(folder, job, find_target(job["target"]))}
+
+
 def read_arrays(path: Path, names: list[str]) -> dict[str, np.ndarray[Any, Any]]:
     """Arrays by name; the file numbers them, since a name may be no good as a file's."""
     with np.load(path, allow_pickle=False) as stored:
@@ -128,10 +145,12 @@ JOBS = {
     "tune": tune_job,
     "contest": contest_job,
     "rpc_contest": rpc_contest_job,
+    "time_forms": time_forms_job,
     "probe": probe_job,
     "rpc_greet": rpc_greet_job,
     "rpc_run": rpc_run_job,
     "rpc_time": rpc_time_job,
+    "rpc_time_forms": rpc_time_forms_job,
 }
 
 

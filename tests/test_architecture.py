@@ -55,7 +55,7 @@ ROOMS = {
     ),
     "forms": room("forms", "leaves graph settings passes targets stages", "onnx_ir scipy"),
     "pipeline": room(
-        "delivery inspection pipeline",
+        "compiling delivery inspection pipeline",
         "leaves graph settings passes training targets report stages forms",
         "onnx onnx_ir",
     ),

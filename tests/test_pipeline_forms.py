@@ -78,3 +78,24 @@ def test_a_form_that_is_given_is_not_measured(tmp_path: Path, cache: Path, form:
     report = compress(tmp_path, **{**DIGITS_RUN, "form": form})
     assert "forms" not in report.timings_s
     assert not cache.exists()
+
+
+def test_the_artefact_has_forms_of_its_own(tmp_path: Path, cache: Path) -> None:
+    told: list[Progress] = []
+    report = compress(tmp_path, told.append, target="cpu", **DIGITS_RUN)
+    assert report.exit_code == 0, report.reasons
+    assert "choosing forms of the artefact" in [p.stage for p in told]
+    artefact = report.artefact
+    assert artefact is not None
+    assert [layer.name for layer in artefact.layers] == [
+        layer.name for layer in report.layers if layer.clusters > 1
+    ]
+    for layer in artefact.layers:
+        assert re.fullmatch(r"(.* us; measured in TVM.*|not timed: by a cost .*)", layer.reason)
+    page = (tmp_path / "out" / "report.html").read_text()
+    assert "Forms in the artefact" in page
+    # Nothing is left of the model that it was compiled from.
+    assert {p.name for p in (tmp_path / "out").iterdir()} == {
+        "config.toml", "model.onnx", "modules.json", "report.html", "report.json", "model.so",
+        "artefact.json", "run.py",
+    }  # fmt: skip

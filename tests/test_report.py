@@ -68,7 +68,7 @@ SCHEMA_1 = {
     "artefact tuning ratio metric latency_ms verify number_format layers",
     "input": "path sha256 bytes",
     "output": "path sha256 bytes",
-    "artefact": "path sha256 bytes target ran remark files needs kernels",
+    "artefact": "path sha256 bytes target ran remark files needs kernels layers",
     "tuning": "trials measured records used ratio kernels",
     "ratio": "requested physical weights_before weights_after macs_before macs_after "
     "bytes_before bytes_after mac_requested",

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from crespr_onnx.graph.random_inputs import random_array
 from crespr_onnx.graph.signature import signature_of
 from crespr_onnx.passes.layer_forms import Form, forms_of, split_layers
+from crespr_onnx.passes.surgery import inferred_dims
 from crespr_onnx.stages.lower import arrange
 
 SMALL = 8
@@ -71,6 +72,20 @@ class Contest:
             spec.name: random_array(spec, self.shapes[spec.name], rng)
             for spec in signature_of(self.folded).inputs
         }
+
+
+def static_dims(model: ir.Model, shapes: Shapes) -> dict[str, tuple[int, ...]]:
+    """The shape of every value for one sample, where it can be told."""
+    static = model.clone()
+    for value in (v for node in static.graph for v in node.outputs):
+        value.shape = None
+    for value in static.graph.inputs:
+        value.shape = ir.Shape(shapes[value.name or ""])
+    return {
+        name: tuple(dim for dim in dims if dim is not None)
+        for name, dims in inferred_dims(static).items()
+        if None not in dims
+    }
 
 
 def _structure(model: ir.Model, shapes: Shapes) -> list[Any]:

@@ -9,13 +9,12 @@ import onnx_ir as ir
 from crespr_onnx.forms.cache import Cache
 from crespr_onnx.forms.choose import Choice, Timed, choose, fastest
 from crespr_onnx.forms.clock import Clock
-from crespr_onnx.forms.contest import WHOLE_TURN, Contest, Shapes
+from crespr_onnx.forms.contest import WHOLE_TURN, Contest, Shapes, static_dims
 from crespr_onnx.forms.engine import Engine, format_microseconds
 from crespr_onnx.forms.units import Unit, find_units, part_of
 from crespr_onnx.graph.accounting import stored_weights
 from crespr_onnx.passes.layer_forms import FORMS, Form, split_layers
 from crespr_onnx.passes.merge_groups import MergeGroups
-from crespr_onnx.passes.surgery import inferred_dims
 from crespr_onnx.stages.lower import arrange
 
 CHOSEN = "chosen"
@@ -43,12 +42,10 @@ class Decision:
 
     Attributes:
         layers: by name, in topological order.
-        method: where the times are from.
         timed: how many contests were timed; what the cache knew is not counted.
     """
 
     layers: Mapping[str, LayerChoice] = field(default_factory=dict)
-    method: str = ""
     timed: int = 0
 
     @property
@@ -81,7 +78,7 @@ def decide(
     """
     units = find_units(folded)
     clock = Clock(engine, cache)
-    dims = _static_dims(folded, shapes)
+    dims = static_dims(folded, shapes)
     parts = [part_of(folded, unit) for unit in units]
     contests = [_part_contest(part, unit, dims) for part, unit in zip(parts, units, strict=True)]
     found = clock.time(contests, lambda share: done(0.8 * share))
@@ -96,30 +93,16 @@ def decide(
     layers = {name: layers[name] for name in split_layers(folded)}
     if _added(folded, layers) > allowance:
         layers = {name: _without_dense(choice) for name, choice in layers.items()}
-    if units and not engine.additive:
+    if units and not engine.estimates:
         layers = _hold_to_whole(folded, shapes, layers, clock)
     done(1.0)
-    return Decision(layers, engine.method, clock.timed)
+    return Decision(layers, clock.timed)
 
 
 def _part_contest(part: ir.Model, unit: Unit, dims: Shapes) -> Contest:
     forms: dict[str, dict[str, Form]] = {form: dict.fromkeys(unit.layers, form) for form in FORMS}
     shapes = {v.name or "": dims.get(v.name or "", ()) for v in part.graph.inputs}
     return Contest(part, forms, shapes)
-
-
-def _static_dims(folded: ir.Model, shapes: Shapes) -> dict[str, tuple[int, ...]]:
-    """The shape of every value for one sample, where it can be told."""
-    static = folded.clone()
-    for value in (v for node in static.graph for v in node.outputs):
-        value.shape = None
-    for value in static.graph.inputs:
-        value.shape = ir.Shape(shapes[value.name or ""])
-    return {
-        name: tuple(dim for dim in dims if dim is not None)
-        for name, dims in inferred_dims(static).items()
-        if None not in dims
-    }
 
 
 def _extra(part: ir.Model) -> int:

@@ -28,12 +28,16 @@ class Engine(Protocol):
         """How times come about, for the report: "measured in ONNX Runtime"."""
 
     @property
-    def key(self) -> Mapping[str, str]:
-        """All that times depend on besides the models."""
+    def otherwise(self) -> str:
+        """What to say of a layer for which there are no times."""
 
     @property
-    def additive(self) -> bool:
-        """Whether the time of a model is the sum of its parts', so that parts say it all."""
+    def estimates(self) -> bool:
+        """Whether its times only compare forms, and those of parts add up to a model's."""
+
+    @property
+    def key(self) -> Mapping[str, str]:
+        """All that times depend on besides the models."""
 
     def time(self, contests: Sequence[Contest], done: Callable[[float], None]) -> list[Times]:
         """Times the models of each contest side by side, on one thread.
@@ -48,7 +52,8 @@ class OnnxRuntime:
     """ONNX Runtime on this machine."""
 
     method = "measured in ONNX Runtime"
-    additive = False
+    otherwise = "not timed"
+    estimates = False
 
     @property
     def key(self) -> Mapping[str, str]:

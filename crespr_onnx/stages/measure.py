@@ -16,7 +16,7 @@ from crespr_onnx.graph.save import saved_bytes
 from crespr_onnx.graph.signature import ModelSignature
 from crespr_onnx.layout import ChannelGraph, Layout, WeightedEdge
 from crespr_onnx.passes.layer_forms import form_word
-from crespr_onnx.record import ArtefactRecord, FileRecord, LayerRecord, Metric, Ratio
+from crespr_onnx.record import ArtefactLayer, ArtefactRecord, FileRecord, LayerRecord, Metric, Ratio
 from crespr_onnx.settings import CompressSettings
 from crespr_onnx.stages.answers import answers_of
 from crespr_onnx.stages.prepare import Prepared
@@ -173,6 +173,21 @@ def _layer(
     else:
         reason = f"one cluster, which reads {reads}"
     return LayerRecord(edge.name, edge.op, edge.weights, after, clusters, form, reason)
+
+
+def artefact_layers(
+    graph: ChannelGraph, forms: Mapping[str, str], reasons: Mapping[str, str]
+) -> tuple[ArtefactLayer, ...]:
+    """The forms of split layers in the artefact, and why, in topological order."""
+    return tuple(
+        ArtefactLayer(
+            edge.name,
+            form_word(forms[edge.name], batched=not edge.is_convolution),
+            reasons[edge.name],
+        )
+        for edge in graph.edges
+        if edge.name in forms and edge.name in reasons
+    )
 
 
 def _why_dense(graph: ChannelGraph, layout: Layout, edge: WeightedEdge) -> str:
