@@ -1,10 +1,14 @@
 """Times contests, each structure once: what is known already costs nothing."""
 
-from collections.abc import Callable, Sequence
+import logging
+from collections.abc import Callable, Mapping, Sequence
 
+from crespr_onnx.errors import CompileError
 from crespr_onnx.forms.cache import Cache
 from crespr_onnx.forms.contest import Contest
 from crespr_onnx.forms.engine import Engine, Times
+
+logger = logging.getLogger(__name__)
 
 
 class Clock:
@@ -34,12 +38,22 @@ class Clock:
                     known[contest.key] = kept
         if new:
             self.timed += len(new)
-            found = self._engine.time(list(new.values()), done)
-            for contest, times in zip(new.values(), found, strict=True):
-                known[contest.key] = times
-                self._cache.keep(self._key(contest), times)
+            known |= self._measure(new, done)
         done(1.0)
         return [known[contest.key] for contest in contests]
+
+    def _measure(
+        self, new: Mapping[str, Contest], done: Callable[[float], None]
+    ) -> dict[str, Times]:
+        try:
+            found = self._engine.time(list(new.values()), done)
+        except CompileError as error:
+            # Another time it may work, so this is nothing to keep.
+            logger.warning("forms are not timed: %s", error)
+            return {key: {} for key in new}
+        for contest, times in zip(new.values(), found, strict=True):
+            self._cache.keep(self._key(contest), times)
+        return dict(zip(new, found, strict=True))
 
     def _key(self, contest: Contest) -> dict[str, str]:
         return {**self._engine.key, "models": contest.key}

@@ -45,6 +45,9 @@ class Engine(Protocol):
         Args:
             contests: what to time.
             done: told the share of them that is behind.
+
+        Raises:
+            CompileError: nothing can be timed just now, as the board does not answer.
         """
 
 

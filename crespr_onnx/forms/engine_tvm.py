@@ -1,6 +1,5 @@
 """TVM as an engine: compiled forms timed on this machine, or on a board."""
 
-import logging
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from importlib.metadata import version
@@ -8,7 +7,6 @@ from pathlib import Path
 
 import onnx_ir as ir
 
-from crespr_onnx.errors import CompileError
 from crespr_onnx.forms.contest import Contest
 from crespr_onnx.forms.cost_model import estimate
 from crespr_onnx.forms.engine import ROUNDS, Times, cpu_name
@@ -20,8 +18,6 @@ from crespr_onnx.targets.time_forms import Entry, time_compiled
 FAR = 1.25
 """Forms that the cost model puts at so many times the fastest are not compiled to be timed: each
 takes a second or two."""
-
-logger = logging.getLogger(__name__)
 
 
 class Compiled:
@@ -73,11 +69,7 @@ class Compiled:
                     paths[name] = Path(scratch) / f"{i}-{name}.onnx"
                     save_model(model, paths[name])
                 entries.append(Entry(paths, contests[i].shapes, contests[i].turn_seconds))
-            try:
-                times = time_compiled(entries, self._target, ROUNDS, board=self._board)
-            except CompileError as error:
-                logger.warning("the forms of the artefact are not timed: %s", error)
-                return found
+            times = time_compiled(entries, self._target, ROUNDS, board=self._board)
         for i, each in zip(near, times, strict=True):
             found[i] = each
         return found
