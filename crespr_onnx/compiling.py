@@ -67,12 +67,14 @@ class Compiled:
         artefact: its files are in the output folder.
         source: the file that it was compiled from.
         tolerance: share of the largest output by which it may differ from that.
+        layers: forms of its split layers, where they were chosen.
         remote: times on the board, if there is one.
     """
 
     artefact: Artefact
     source: Path
     tolerance: float
+    layers: tuple[ArtefactLayer, ...]
     remote: RemoteLatency | None = None
 
 
@@ -130,10 +132,10 @@ class Compiling:
                 built = self._build_either(emitted, wide, layers, sample)
         if (tuning := tuning_of(settings)) is not None:
             with stage(self.ledger, self.listener, "kernels", "tuning kernels"):
-                built = self._tune(built, layers, sample, tuning)
+                built = self._tune(built, sample, tuning)
         if board is not None:
             with stage(self.ledger, self.listener, "remote", f"measuring on {board}"):
-                built = self._measure(built, layers, sample, board)
+                built = self._measure(built, sample, board)
         return built
 
     def _build(
@@ -149,7 +151,7 @@ class Compiling:
         self._note(compiled, layers)
         if board is None and compiled.place.ran != "nowhere":
             deliver.check_artefact(self.folder, wide[0], sample)
-        return Compiled(compiled, wide[0], deliver.ARTEFACT_TOLERANCE)
+        return Compiled(compiled, wide[0], deliver.ARTEFACT_TOLERANCE, layers)
 
     def _build_either(
         self,
@@ -163,16 +165,16 @@ class Compiling:
         chosen = compile_either(wide, narrow, self.prepared, self.settings, self.folder, sample)
         in_float32 = chosen.number_format == "float32"
         # The narrow model has the forms of model.onnx.
-        self._note(chosen.artefact, layers if in_float32 else ())
+        layers = layers if in_float32 else ()
+        self._note(chosen.artefact, layers)
         note_format(self.ledger, artefact=chosen.number_format, artefact_reason=chosen.reason)
         if in_float32:
-            return Compiled(chosen.artefact, wide[0], deliver.ARTEFACT_TOLERANCE)
-        return Compiled(chosen.artefact, emitted.path, TOLERANCES[chosen.number_format])
+            return Compiled(chosen.artefact, wide[0], deliver.ARTEFACT_TOLERANCE, layers)
+        return Compiled(chosen.artefact, emitted.path, TOLERANCES[chosen.number_format], layers)
 
     def _tune(
         self,
         built: Compiled,
-        layers: tuple[ArtefactLayer, ...],
         sample: deliver.Arrays,
         tuning: Tuning,
     ) -> Compiled:
@@ -188,13 +190,12 @@ class Compiling:
             self.listener,
         )
         self.ledger.note(tuning=tuned)
-        self._note(artefact, layers)
+        self._note(artefact, built.layers)
         return replace(built, artefact=artefact)
 
     def _measure(
         self,
         built: Compiled,
-        layers: tuple[ArtefactLayer, ...],
         sample: deliver.Arrays,
         board: Board,
     ) -> Compiled:
@@ -209,7 +210,7 @@ class Compiling:
             built.tolerance,
         )
         artefact = replace(built.artefact, place=place_on(board, self.settings.target))
-        self._note(artefact, layers)
+        self._note(artefact, built.layers)
         return replace(built, artefact=artefact, remote=remote)
 
     def _note(self, artefact: Artefact, layers: tuple[ArtefactLayer, ...]) -> None:
