@@ -5,7 +5,7 @@ PYTHON ?= python3
 BIN := $(VENV)/bin
 DIGITS := samples/digits
 
-.PHONY: sample test lint install clean
+.PHONY: sample test test-models lint install clean
 
 ## compress the digits sample to 2% of its weights and compile it for this machine
 sample: install
@@ -16,6 +16,12 @@ sample: install
 ## everything that must hold before a change goes in
 test: lint
 	$(BIN)/python -m pytest -n 2 -q
+
+## the architectures of the benchmarks, dense and compressed: run for ARM boards under emulation and
+## compared with ONNX Runtime, compiled for three generations of CUDA devices
+test-models: install
+	$(BIN)/python -m pytest -n 2 -q -m "slow or not slow" \
+		tests/targets/test_target_board_models.py tests/targets/test_target_cuda_models.py
 
 lint: install
 	$(BIN)/ruff check

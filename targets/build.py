@@ -100,6 +100,7 @@ def build_library(
             ),
         )
         manifest["memory_bytes"] = plans[0].memory
+        manifest["needs"] = {"memory": f"{plans[0].memory:,} bytes beside the library"}
     if target.library == run.LIBRARY and target.system is not None:
         copies |= needed_runtime(target.system, folder / run.LIBRARY, on_cuda)
     sources[run.MANIFEST] = json.dumps(manifest, indent=1) + "\n"

@@ -51,6 +51,8 @@ def test_compressed_model_computes_the_same_on_a_board(tmp_path, name):
     assert dict(artefact.files) == {f: (tmp_path / "out" / f).stat().st_size for f in FILES}
     assert (artefact.target, artefact.ran) == ("armv7", "emulated")
     assert artefact.path == str(tmp_path / "out" / "libmodel.a")
+    memory = json.loads((tmp_path / "out" / "artefact.json").read_text())["memory_bytes"]
+    assert artefact.needs == {"memory": f"{memory:,} bytes beside the library"}
 
 
 @pytest.mark.slow
