@@ -179,9 +179,9 @@ def table(found: list[Mapping[str, Any]]) -> str:
             continue
         layer, target, count = record["layer"], record["target"], record["clusters"]
         base = record["instructions"]
-        others = (cells[layer, target, "separate", count], cells[layer, target, "dense", 1])
+        others = (layer, target, "separate", count), (layer, target, "dense", 1)
         row = [layer, target, str(count), f"{base:,}", f"{base / record['macs']:.2f}"]
-        row += [f"{other / base:.2f}" for other in others]
+        row += [f"{cells[other] / base:.2f}" if other in cells else "-" for other in others]
         lines.append("| " + " | ".join(row) + " |")
     return "\n".join(lines)
 

@@ -43,7 +43,8 @@ def check(model: Path, artefact: Path) -> None:
 
 @pytest.mark.parametrize("target", ["arm64", "armv7"])
 @pytest.mark.parametrize(
-    "name", ["lenet5", "resnet20", pytest.param("resnet56", marks=pytest.mark.slow)]
+    "name",
+    ["lenet5", *(pytest.param(name, marks=pytest.mark.slow) for name in ("resnet20", "resnet56"))],
 )
 def test_compressed_model_computes_the_same_on_a_board(tmp_path, name, target):
     require_emulation(target)
