@@ -80,9 +80,10 @@ class Restriction:
 
         That needs no gradients through the masks, as masks inside the model would.
         """
-        with torch.no_grad():
-            for weight, mask in self._masks.items():
-                self._imported.tensor(weight).mul_(mask)
+        if self._masks:
+            weights = [self._imported.tensor(weight) for weight in self._masks]
+            with torch.no_grad():
+                torch._foreach_mul_(weights, list(self._masks.values()))
 
     def state(self) -> dict[str, torch.Tensor]:
         """The layout and how far the schedule is, for a checkpoint."""
