@@ -178,8 +178,8 @@ def _optimizer(module: nn.Module, settings: FineTuning) -> torch.optim.Optimizer
         {"params": decayed, "weight_decay": settings.weight_decay},
         {"params": others, "weight_decay": 0.0},
     ]
-    # In one pass over each tensor: the usual kernels take four times as long for the root of a zero,
-    # of which a restricted model has many. It reads memory in order, whatever the strides.
+    # In one pass over each tensor: the usual kernels take four times as long for roots of zeros as
+    # for others, and a restricted model has many. It reads memory in order, whatever the strides.
     in_order = all(p.device.type == "cpu" and p.is_contiguous() for p in (*decayed, *others))
     return torch.optim.AdamW([g for g in groups if g["params"]], lr=settings.lr, fused=in_order)
 
