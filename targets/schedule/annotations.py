@@ -6,6 +6,7 @@ from tvm.s_tir import Schedule
 KERNEL = "crespr.kernel"
 PRODUCT = "crespr.product"
 STAGE = "crespr.stage"
+"""A computation that is not inlined; its value is the step between the numbers it reads."""
 LANES = "crespr.lanes"
 VECTORS = "crespr.vectors"
 ROWS = "crespr.rows"

@@ -10,6 +10,9 @@ from crespr_onnx.targets.schedule.axis import Axis
 from crespr_onnx.targets.schedule.machine import Machine
 from crespr_onnx.targets.schedule.tiles import Problem, Tile, choose_tile
 
+FIRST_LEVEL = 8 * 1024
+"""Numbers that a first-level cache holds."""
+
 
 @dataclass(frozen=True)
 class Convolution:
@@ -37,7 +40,10 @@ class Convolution:
     def problem(self) -> Problem:
         """What its tile is to cover."""
         length = (self.rows.out - 1) * self.columns.pitch() + self.columns.out
-        return Problem(length, self.weight[0] // self.groups, prod(self.weight[1:]))
+        depth = prod(self.weight[1:])
+        # Several taps find in the first-level cache what one of them has loaded.
+        far = self.weight[2:] == (1, 1) and depth * length > FIRST_LEVEL
+        return Problem(length, self.weight[0] // self.groups, depth, far=far)
 
     def packed(self, tile: Tile) -> tuple[int, ...]:
         """Shape of the weights as the kernel wants them; see `conv2d.pack_weight`."""

@@ -39,6 +39,7 @@ class Problem:
         max_rows: upper limit for `Tile.rows`.
         apart: whether the values of different rows lie apart in memory, and those for the vectors
             in the order in which they are read; otherwise it is the other way round.
+        far: whether the vectors come from the second-level cache each time.
     """
 
     length: int
@@ -46,6 +47,11 @@ class Problem:
     depth: int
     max_rows: int = 16
     apart: bool = False
+    far: bool = False
+
+
+FAR_LOAD = 2
+"""How many times a load from the first-level cache one from the second takes."""
 
 
 def choose_tile(machine: Machine, problem: Problem) -> Tile:
@@ -70,7 +76,7 @@ def _cost(machine: Machine, problem: Problem, tile: Tile) -> tuple[float, int]:
         pairs = machine.registers > 16
         estimate = _instructions(tile, length, rows, depth, pairs, problem.apart)
     else:
-        estimate = _cycles(tile, length, rows, depth)
+        estimate = _cycles(tile, length, rows, depth, problem.far)
     return estimate, tile.rows * tile.vectors
 
 
@@ -91,14 +97,15 @@ def _tiles(machine: Machine, problem: Problem) -> Iterator[Tile]:
                     yield Tile(lanes, vectors, rows)
 
 
-def _cycles(tile: Tile, length: int, rows: int, depth: int) -> float:
+def _cycles(tile: Tile, length: int, rows: int, depth: int, far: bool) -> float:
     """Estimated cycles on a core with two 256-bit fused multiply-add units and two load ports.
 
     A chain of dependent multiply-adds takes 4 cycles per link, so few accumulators idle; a load
     of 64 bytes that is not aligned touches two cache lines.
     """
     halves = tile.rows * tile.vectors * max(tile.lanes, 8) / 8
-    loads = tile.vectors * (2 if tile.lanes == 16 else 1.25) + tile.rows
+    load = (2 if tile.lanes == 16 else 1.25) * (FAR_LOAD if far else 1)
+    loads = tile.vectors * load + tile.rows
     per_step = max(halves / 2, loads / 2, 4.0)
     return _steps(tile, length, rows, depth, per_step, 1.5)
 

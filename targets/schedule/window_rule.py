@@ -40,5 +40,4 @@ def schedule_window(sch: Schedule, kernel: SBlockRV, machine: Machine) -> None:
     sch.decompose_reduction(kernel, kh)
     vectorize_innermost(sch, last, lanes)
     for place in stages:
-        if int(mark.annotation(sch, place, mark.STAGE) or 1) == 1:
-            fill_padding(sch, place, sch.get_loops(place)[-3])
+        fill_padding(sch, place, sch.get_loops(place)[-3])
