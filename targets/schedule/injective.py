@@ -4,6 +4,7 @@ from tvm.s_tir import Schedule
 from tvm.s_tir.schedule import SBlockRV
 
 from crespr_onnx.targets.schedule import annotations as mark
+from crespr_onnx.targets.schedule.transpose_rule import tile_transpose
 
 # Narrower vectors than these are worse than what LLVM makes of a loop by itself.
 LEAST_WIDTH = 4
@@ -26,8 +27,11 @@ def inline_plain(sch: Schedule, last: SBlockRV) -> None:
 def vectorize_innermost(sch: Schedule, block: SBlockRV, limit: int = 64) -> None:
     """Vectorise the innermost loop over as much of it as divides it.
 
-    A long loop without a good divisor is left to LLVM, which takes its end apart.
+    A long loop without a good divisor is left to LLVM, which takes its end apart; a block that
+    transposes is tiled.
     """
+    if tile_transpose(sch, block):
+        return
     loop = sch.get_loops(block)[-1]
     width = mark.widest(sch, loop, limit)
     if width >= LEAST_WIDTH or 1 < width == mark.extent(sch, loop):

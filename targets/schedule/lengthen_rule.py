@@ -11,4 +11,4 @@ from crespr_onnx.targets.schedule.padding import fill_padding
 def schedule_lengthen(sch: Schedule, kernel: SBlockRV, machine: Machine) -> None:
     """Schedule a function that ends in a block made by `lengthen_rows`."""
     inline_plain(sch, kernel)
-    fill_padding(sch, kernel, sch.get_loops(kernel)[-1])
+    fill_padding(sch, kernel, sch.get_loops(kernel)[0])

@@ -101,7 +101,27 @@ def transposed() -> Net:
     return net
 
 
-NETS = {"products": products, "rows": rows, "windows": windows, "transposed": transposed}
+def transposes() -> Net:
+    """Transposes of every order, also with work fused to them."""
+    net = Net()
+    for rows_, columns in ((8, 16), (12, 7), (7, 12), (5, 3), (64, 24)):
+        x = net.input(2, 3, rows_, columns)
+        for order in ((0, 1, 3, 2), (0, 2, 3, 1), (0, 3, 1, 2), (3, 2, 1, 0), (2, 1, 0, 3)):
+            turned = net.node("Transpose", net.node("Abs", x), perm=order)
+            net.node("Neg", turned)
+        net.node("Transpose", net.node("Reshape", x, net.constant(np.array([6, -1]))), perm=[1, 0])
+    square = net.input(16, 16)
+    net.node("Add", square, net.node("Transpose", square, perm=[1, 0]))
+    return net
+
+
+NETS = {
+    "products": products,
+    "rows": rows,
+    "windows": windows,
+    "transposed": transposed,
+    "transposes": transposes,
+}
 
 
 @pytest.mark.parametrize("threads", [1, 2])
