@@ -4,13 +4,14 @@
     python samples/benchmarks/operators.py --table operators.jsonl
 
 TVM without schedules, TVM with ours and ONNX Runtime take turns in one process on every case of
-`operator_cases`; times are medians. One JSON line per case.
+`operator_cases`; times are medians of CPU time. One JSON line per case.
 """
 
 import argparse
 import json
+import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from importlib.metadata import version
 from pathlib import Path
 from statistics import geometric_mean, median
@@ -21,10 +22,15 @@ import numpy as np
 import onnxruntime
 from operator_cases import NETWORKS, OPERATORS
 
-from crespr_onnx.targets import find_target
-from crespr_onnx.targets.compile import compile_model
-from crespr_onnx.targets.run import load_artefact
-from crespr_onnx.targets.stopwatch import onnx_runner, take_turns
+# tvm_ffi imports PyTorch when it finds it, which takes seconds and serves no purpose here.
+sys.modules["torch"] = None  # type: ignore[assignment]
+
+import tvm  # noqa: E402
+from tvm.target import codegen  # noqa: E402
+
+from crespr_onnx.targets.schedule.pipeline import schedule_module  # noqa: E402
+from crespr_onnx.targets.stopwatch import onnx_runner  # noqa: E402
+from crespr_onnx.targets.tvm_import import import_onnx  # noqa: E402
 
 CASES = OPERATORS | NETWORKS
 
@@ -34,7 +40,7 @@ def main() -> None:
     parser.add_argument("--only", nargs="+", metavar="TEXT", default=[""],
                         help="cases whose names hold one of these")  # fmt: skip
     parser.add_argument("--rounds", type=int, default=31)
-    parser.add_argument("--seconds", type=float, default=0.02, help="of one turn, roughly")
+    parser.add_argument("--seconds", type=float, default=0.004, help="of one turn, roughly")
     parser.add_argument("--out", type=Path, help="JSON lines to append to")
     parser.add_argument("--table", type=Path, metavar="RECORDS", help="print their table instead")
     arguments = parser.parse_args()
@@ -54,46 +60,70 @@ def main() -> None:
 
 
 def measure(name: str, folder: Path, rounds: int, seconds: float) -> dict[str, Any]:
-    """Compiles a case twice, holds both against ONNX Runtime and times the three."""
+    """Compiles a case twice, holds ours against ONNX Runtime and times the three."""
     path, case, rng = folder / "case.onnx", CASES[name], np.random.default_rng(1)
     case.save(path)
     inputs = {n: rng.normal(size=s).astype(np.float32) for n, s in case.inputs.items()}
-    compiled = compile_model(path, folder / "ours", find_target("cpu"))
-    ours = load_artefact(folder / "ours")
     session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
     (expected,) = session.run(None, inputs)
-    (found,) = ours(inputs).values()
-    plain = unscheduled(path, inputs)
+    start = time.perf_counter()
+    ours = compiled(path, inputs, scheduled=True)
+    seconds_compiling = time.perf_counter() - start
     engines = {
         "onnxruntime": onnx_runner(str(path), inputs, 1),
-        "ours": ours.compute,
-        "unscheduled": plain,
+        "ours": ours,
+        "unscheduled": compiled(path, inputs, scheduled=False),
     }
     turns = take_turns(engines, rounds, seconds)
     return {
         "case": name,
         "ms": {engine: median(values) for engine, values in turns.items()},
         "quartiles_ms": {e: np.quantile(v, [0.25, 0.75]).tolist() for e, v in turns.items()},
-        "max_rel_diff": float(np.abs(found - expected).max() / np.abs(expected).max()),
-        "compile_s": round(compiled.seconds, 2),
+        "max_rel_diff": float(np.abs(ours().numpy() - expected).max() / np.abs(expected).max()),
+        "compile_s": round(seconds_compiling, 2),
         "versions": {p: version(p) for p in ("apache-tvm", "onnxruntime", "onnx")},
         "measured": time.strftime("%Y-%m-%d"),
     }
 
 
-def unscheduled(path: Path, inputs: dict[str, np.ndarray]) -> Callable[[], object]:
-    """A call of the model as TVM's own pipeline compiles it."""
-    import tvm
-
-    from crespr_onnx.targets.tvm_import import import_onnx
-
-    manifest = json.loads((path.parent / "ours" / "artefact.json").read_text())
+def compiled(path: Path, inputs: Mapping[str, np.ndarray], scheduled: bool) -> Callable[[], Any]:
+    """A call of the model as TVM compiles it for this CPU, with our schedules or its pipeline."""
     module = import_onnx(path, {})
-    executable = tvm.compile(module, target=tvm.target.Target(manifest["target"]))
+    target = tvm.target.Target(
+        {"kind": "llvm", "mcpu": codegen.llvm_get_system_cpu(), "num-cores": 1}
+    )
+    executable = tvm.compile(schedule_module(module, target, 1) if scheduled else module, target)
     machine = tvm.relax.VirtualMachine(executable, tvm.cpu())
-    names = [tensor["name"] for tensor in manifest["inputs"]]
-    arrays = [tvm.runtime.tensor(inputs[name]) for name in names]
-    return lambda: machine["main"](*arrays)
+    arrays = [tvm.runtime.tensor(array) for array in inputs.values()]
+    main = machine["main"]
+    return lambda: main(*arrays)
+
+
+def take_turns(
+    engines: Mapping[str, Callable[[], object]], rounds: int, seconds: float
+) -> dict[str, list[float]]:
+    """Milliseconds of CPU time per call in each turn; a turn lasts about so many seconds.
+
+    CPU time, since waiting for a core on a busy machine says nothing of an engine; all of them
+    compute on one thread.
+    """
+    calls = {
+        name: max(1, int(seconds / mean_cpu_seconds(call, 5))) for name, call in engines.items()
+    }
+    samples: dict[str, list[float]] = {name: [] for name in engines}
+    for _ in range(rounds):
+        for name, call in engines.items():
+            samples[name].append(1e3 * mean_cpu_seconds(call, calls[name]))
+    return samples
+
+
+def mean_cpu_seconds(call: Callable[[], object], calls: int) -> float:
+    """The process's CPU time per call, after one call that is not counted."""
+    call()
+    start = time.process_time()
+    for _ in range(calls):
+        call()
+    return (time.process_time() - start) / calls
 
 
 def table(records: list[dict[str, Any]]) -> str:

@@ -20,7 +20,8 @@ def legalize_pool2d(
     """Replace float32 pooling by our kernel; None if it does not apply.
 
     It does not where windows of a mean reach into padding that does not count, nor where they
-    do not overlap: then copying the image costs more than it saves.
+    do not overlap: then copying the image costs more than it saves; nor for maxima with a stride,
+    which `reduction` leaves to LLVM.
     """
     attrs, (data,) = call.attrs, call.args
     shapes = static_shape(data), static_shape(call)
@@ -42,6 +43,8 @@ def legalize_pool2d(
         for i in (0, 1)
     )
     overlap = rows.kernel > rows.stride or columns.kernel > columns.stride
+    if not mean and columns.stride > 1:
+        return None
     if not (overlap or padded) or rows.kernel * columns.kernel > MOST_TAPS:
         return None
     tile = choose_window_tile(machine, rows, columns)

@@ -2,8 +2,10 @@
 
 from math import prod
 
+from tvm import tirx
 from tvm.s_tir import Schedule
 from tvm.s_tir.schedule import SBlockRV
+from tvm.sym import detect_linear_equation
 
 from crespr_onnx.targets.schedule import annotations as mark
 from crespr_onnx.targets.schedule.injective import schedule_injective
@@ -19,6 +21,8 @@ def schedule_reduction(sch: Schedule, kernel: SBlockRV) -> None:
     blocks = mark.blocks_of(sch)
     if sch.get(kernel).name_hint != sch.get(blocks[-1]).name_hint:
         schedule_injective(sch, blocks[-1])
+    if _is_strided_maximum(sch, kernel):
+        return
     loops = sch.get_loops(kernel)
     kinds = [int(var.iter_type) for var in sch.get(kernel).iter_vars]
     spatial = [loop for loop, kind in zip(loops, kinds, strict=True) if kind == 0]
@@ -36,3 +40,17 @@ def schedule_reduction(sch: Schedule, kernel: SBlockRV) -> None:
     else:
         sch.unroll(lane)
     sch.decompose_reduction(kernel, reduced[0])
+
+
+def _is_strided_maximum(sch: Schedule, kernel: SBlockRV) -> bool:
+    """Whether neighbouring results are maxima of numbers with a step between them.
+
+    LLVM makes more of these than vectors that gather: a quarter of the time with 2 x 2 windows.
+    """
+    found = sch.get(kernel)
+    if not isinstance(found.body.value, tirx.Max):
+        return False
+    inner = [axis.var for axis in found.iter_vars if int(axis.iter_type) == 0][-1]
+    last = found.reads[-1].region[-1].min
+    factors = detect_linear_equation(last, [inner])
+    return bool(factors) and int(factors[0]) > 1

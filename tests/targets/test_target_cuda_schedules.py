@@ -1,5 +1,6 @@
 """Every kind of kernel on the stand-in for a CUDA device, against ONNX Runtime."""
 
+import re
 from pathlib import Path
 
 import numpy as np
@@ -116,6 +117,27 @@ def test_element_wise_work_and_reductions(tmp_path):
     twice = net.input(2, 6)
     net.node("Add", twice, twice)
     check(net, tmp_path)
+
+
+def test_no_operator_is_left_to_a_single_thread(tmp_path):
+    require_compiler()
+    net = Net()
+    scores = net.node("MatMul", net.input(1, 3, 65, 32), net.input(1, 3, 32, 65))
+    net.node("MatMul", net.node("Softmax", scores), net.input(1, 3, 65, 32))
+    rows = net.input(1, 65, 96)
+    net.node("LayerNormalization", rows, net.weight(96), net.weight(96))
+    net.node("Erf", net.node("Transpose", rows, perm=[0, 2, 1]))
+    net.node("ReduceMean", rows, axes=[2])
+    image = net.input(1, 32, 14, 14)
+    net.node("Conv", image, net.weight(32, 1, 3, 3), group=32, strides=[2, 2], pads=[1] * 4)
+    net.node("MaxPool", image, kernel_shape=[3, 3], strides=[2, 2], pads=[1] * 4)
+    net.node("GlobalAveragePool", image)
+    net.node("ConvTranspose", image, net.weight(32, 16, 2, 2), strides=[2, 2])
+    artefact = compile_model(net.save(tmp_path), tmp_path / "out", find_target("cuda:sm_75"))
+    source = (tmp_path / "out" / "kernels.cu").read_text()
+    threads = [int(found) for found in re.findall(r"__launch_bounds__\((\d+)\)", source)]
+    assert len(threads) >= len(artefact.kernels) >= 10
+    assert min(threads) >= 32
 
 
 @pytest.mark.parametrize("multiprocessors", [16, 132])
