@@ -52,7 +52,8 @@ SECTIONS = {
 }  # fmt: skip
 TOP = {
     "schema": int, "status": TEXT, "exit_code": int, "reasons": list, "command": TEXT,
-    "config": dict, "seed": int, "versions": dict, "host": dict, "timings_s": dict, "layers": list,
+    "config": dict, "seed": int, "versions": dict, "host": dict, "timings_s": dict,
+    "tuning": type(None), "layers": list,
 }  # fmt: skip
 DELIVERED = {"config.toml", "model.onnx", "modules.json", "report.html", "report.json"}
 
