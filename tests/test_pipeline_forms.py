@@ -13,8 +13,8 @@ from crespr_onnx.progress import Progress
 from crespr_onnx.settings import CompressSettings
 
 FIGURES = re.compile(
-    r"2 clusters, each reads \d+ of \d+ inputs; (grouped|batched) [\d.e+]+ us, "
-    r"separate [\d.e+]+ us, dense [\d.e+]+ us; measured in ONNX Runtime(; .*)?"
+    r"2 clusters, each reads \d+ of \d+ inputs; (grouped|batched) [\d.,]+ us, "
+    r"separate [\d.,]+ us, dense [\d.,]+ us; measured in ONNX Runtime(; .*)?"
 )
 DIGITS_RUN: dict[str, Any] = {
     "model": DIGITS / "digits.onnx", "data": None, "epochs": 0, "ratio": 0.9, "form": "auto",

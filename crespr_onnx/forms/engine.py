@@ -99,5 +99,6 @@ def cpu_name() -> str:
 
 
 def format_microseconds(milliseconds: float) -> str:
-    """A time with three digits that count."""
-    return f"{1e3 * milliseconds:.3g} us"
+    """A time with three digits that count, or all digits of whole microseconds."""
+    microseconds = 1e3 * milliseconds
+    return f"{microseconds:.3g} us" if microseconds < 1000 else f"{microseconds:,.0f} us"

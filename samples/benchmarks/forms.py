@@ -186,7 +186,7 @@ def fit(records: list[Mapping[str, Any]]) -> str:
     """Fits the coefficients to the times of TVM, relative errors counting alike; writes them."""
     rows, times, groups = [], [], []
     for record in records:
-        for unit in record["units"] if record["engine"].startswith("tvm") else ():
+        for unit in record["units"] if record["engine"] == "tvm, all forms" else ():
             for form, ms in unit["ms"].items():
                 rows.append([unit["features"][form][name] for name in FEATURES])
                 times.append(1e3 * ms)

@@ -66,7 +66,7 @@ def test_the_whole_overrules_its_parts(tmp_path: Path, best: str):
     whole = {"grouped": 5.0, CHOSEN: 5.0, "separate": 6.0, best: 4.0}
     found = choice(Given(CHAIN, LAST, whole), tmp_path)
     assert set(found.forms.values()) == {best}
-    said = f"the whole model takes 4e+03 us with all layers {best}, 5e+03 us with the best of each"
+    said = f"the whole model takes 4,000 us with all layers {best}, 5,000 us with the best of each"
     assert found.layers["three"].remark == said
 
 
