@@ -31,7 +31,8 @@ def test_vector_unit_of_a_target(target, lanes, registers):
 
     kind = "x86_64-linux-gnu"
     described = tvm.target.Target({"kind": "llvm", "mtriple": kind, **target})
-    assert machine_of(described, 3) == Machine(lanes, registers, threads=3)
+    neon = "aarch64" in str(described.attrs["mtriple"])
+    assert machine_of(described, 3) == Machine(lanes, registers, threads=3, neon=neon)
 
 
 def test_element_wise_function_is_vectorised():
