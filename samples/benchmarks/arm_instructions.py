@@ -29,6 +29,7 @@ from instruction_trace import TARGETS, Block, totals, trace
 from latency import CASES, RATIOS
 
 from crespr_onnx import CompressSettings, compress
+from crespr_onnx.errors import CompileError
 from crespr_onnx.graph.accounting import node_costs
 from crespr_onnx.graph.random_inputs import input_shapes_for
 from crespr_onnx.graph.save import save_model
@@ -115,8 +116,8 @@ def counted(folder: Path, target: str, limit: float) -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as scratch:
         try:
             window = one_inference(folder, system, Path(scratch), limit)
-        except TimeoutError as error:
-            return {"stopped": str(error)}
+        except (CompileError, TimeoutError) as error:
+            return {"failed": str(error)}
     return {
         **totals(window),
         "seconds": round(time.perf_counter() - start, 1),
@@ -181,7 +182,7 @@ def table(found: list[Mapping[str, Any]]) -> str:
             count = record.get("instructions")
             width = 5 if target == "arm64" else 3
             if count is None:
-                columns += [record.get("stopped", "-"), *["-"] * (width - 1)]
+                columns += ["failed" if "failed" in record else "-", *["-"] * (width - 1)]
                 continue
             dense = cells.get((model, 0.0, target, schedules), {}).get("instructions")
             columns += [f"{count:,}", f"{count / record['macs']:.2f}"]
