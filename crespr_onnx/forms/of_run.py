@@ -98,7 +98,7 @@ def _choose(
 def _room(folded: ir.Model, settings: CompressSettings, prepared: Prepared) -> int:
     """How many weights a model may store beyond what it does with all layers grouped.
 
-    None if work was limited as well: zeros are multiplied, too.
+    No room at all if work was limited as well: zeros are multiplied, too.
     """
     if settings.mac_ratio is not None:
         return 0
