@@ -1,9 +1,15 @@
 """Whole runs that tune the artefact: with few candidates, on this machine and on a board."""
 
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import pytest
-from pipeline_models import compress, stored, tree
+from pipeline_models import compress, stored, tree, write_mlp
 from rpc_servers import free_port, rpc_server
 
 from crespr_onnx.errors import CompileError, UsageError
@@ -41,6 +47,32 @@ def test_candidates_are_measured_on_the_board(tmp_path: Path) -> None:
     assert report.tuning is not None
     assert report.tuning.measured > 0
     assert all(kernel.before_us and kernel.before_us > 0 for kernel in report.tuning.kernels)
+
+
+@pytest.mark.slow
+def test_an_interrupt_leaves_records_and_nothing_else(tmp_path: Path) -> None:
+    records, scratch = tmp_path / "tuning.jsonl", tmp_path / "scratch"
+    scratch.mkdir()
+    heed = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)"
+    program = [sys.executable, "-c", f"{heed}; from crespr_onnx.cli import main; main()"]
+    model = str(write_mlp(tmp_path))
+    options = ("--ratio", "0.6", "--target", "cpu", "--epochs", "0", "--clusters", "2")
+    tuning = ("--tune", "60", "--tuning-records", str(records), "--form", "grouped")
+    run = subprocess.Popen(
+        [*program, "compress", model, *options, *tuning, "-o", str(tmp_path / "out")],
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, env={**os.environ, "TMPDIR": str(scratch)},
+    )  # fmt: skip
+    deadline = time.monotonic() + 300
+    while not records.exists() and time.monotonic() < deadline:
+        time.sleep(0.05)
+    run.send_signal(signal.SIGINT)
+    _, err = run.communicate(timeout=60)
+    assert run.returncode == 130, err
+    lines = records.read_text().splitlines()
+    assert len(lines) > 0
+    assert all(json.loads(line)["trials"] == 60 for line in lines)
+    assert list(scratch.iterdir()) == []
+    assert [name for name in tree(tmp_path / "out") if name.startswith(".build")] == []
 
 
 def test_nothing_is_tuned_where_it_cannot_be(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 Imports TVM: only processes of `worker` import this module.
 """
 
+import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
@@ -12,12 +13,13 @@ from typing import Any
 import tvm
 
 from crespr_onnx.errors import CompileError
+from crespr_onnx.targets.brief import brief
 from crespr_onnx.targets.schedule.machine import Machine, machine_of
 from crespr_onnx.targets.schedule.pipeline import lower_for, schedule_function
 from crespr_onnx.targets.schedule.products import Product
 from crespr_onnx.targets.schedule.standalone import standalone
 from crespr_onnx.targets.schedule.tiles import Tile, best_tiles, choose_tile, distance
-from crespr_onnx.targets.tuning.choices import choices_of
+from crespr_onnx.targets.tuning.choices import choices_of, trace_of
 from crespr_onnx.targets.tuning.contest import Arena, Contest, Contestant, hold
 from crespr_onnx.targets.tuning.kernels import (
     Kernel,
@@ -27,8 +29,11 @@ from crespr_onnx.targets.tuning.kernels import (
     product_arguments,
     product_key,
 )
+from crespr_onnx.targets.tuning.meta_schedule import Search
 from crespr_onnx.targets.tuning.records import Record, append_records, read_records
 from crespr_onnx.targets.tuning.request import OWN, Tuned, TunedKernel, Tuning
+
+log = logging.getLogger(__name__)
 
 LEAST_SHARE = 0.01
 """Kernels that take less of the time of all are not worth a trial."""
@@ -88,7 +93,9 @@ class Tuner:
             if time.monotonic() - self._start > self._request.limit_s:
                 break
             self._announce(i, worthy)
-            if kernel.product is not None:
+            if kernel.product is None:
+                self._try_schedules(kernel)
+            else:
                 self._try_tiles(kernel.product)
         return self._judge(worthy, shares)
 
@@ -134,6 +141,36 @@ class Tuner:
             record = replace(
                 record, ratio=round(ratio, 4), tile=(tile.lanes, tile.vectors, tile.rows)
             )
+        self._best = min(self._best, record.ratio or 1.0)
+        self._keep(record)
+
+    def _try_schedules(self, kernel: Kernel) -> None:
+        """Time schedules of MetaSchedule's against our own."""
+        trials = self._request.trials
+        known = self._records.get(kernel.key)
+        if known is not None and known.trials >= trials:
+            return
+        record, done = Record(kernel.key, trials, 1.0), 0
+        try:
+            search = Search(kernel.function, self._target, self._request.seed, trials)
+        except Exception as error:
+            log.info("MetaSchedule has no schedules for %s: %s", kernel.name, brief(error))
+            self._keep(record)
+            return
+        while done < trials and (schedules := search.propose()[: trials - done]):
+            others = {
+                str(i): Contestant(sch.mod["main"], kernel.arguments)
+                for i, sch in enumerate(schedules)
+            }
+            (outcome,) = hold([Contest(self._own(kernel, self._machine), others)], self._arena)
+            done += len(schedules)
+            self._measured += len(schedules)
+            times = {} if outcome is None else outcome.others_us
+            search.learn({int(name): time for name, time in times.items()})
+            best = min(times, key=times.__getitem__, default="")
+            if outcome is not None and best and outcome.ratio(best) < MARGIN * (record.ratio or 1):
+                trace = trace_of(schedules[int(best)])
+                record = replace(record, ratio=round(outcome.ratio(best), 4), trace=trace)
         self._best = min(self._best, record.ratio or 1.0)
         self._keep(record)
 
