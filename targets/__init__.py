@@ -39,8 +39,11 @@ TARGETS = {
         "64-bit ARM boards with Linux, through TVM",
         True,
         {"kind": "llvm", "mtriple": AARCH64.triple, "mcpu": "generic"},
-        {**_mcpu("generic", "cortex-a53", "cortex-a55", *SCHEDULED_AS, "neoverse-n1", "neoverse-v1"),
-         **SCHEDULED_AS},
+        {
+            **_mcpu("generic", "cortex-a53", "cortex-a55", *SCHEDULED_AS),
+            **_mcpu("neoverse-n1", "neoverse-v1"),
+            **SCHEDULED_AS,
+        },
         AARCH64,
     ),
     "armv7": Target(
