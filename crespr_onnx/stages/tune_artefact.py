@@ -20,7 +20,7 @@ from crespr_onnx.targets.remote import Board, find_board, time_remote
 from crespr_onnx.targets.tuning.records import Record, append_records
 from crespr_onnx.targets.tuning.request import Tuned, Tuning, find_tuning
 from crespr_onnx.targets.tuning.search import search
-from crespr_onnx.tuning_record import KernelRecord, TuningRecord
+from crespr_onnx.tuning_record import TuningRecord
 
 ROUNDS = 151
 ROUND_S = 0.002
@@ -98,8 +98,9 @@ def tune_artefact(
                     os.replace(other.folder / file, artefact.folder / file)
                 seconds = artefact.seconds + other.seconds
                 artefact = replace(artefact, files=other.files, seconds=seconds)
-    kernels = tuple(KernelRecord(**asdict(kernel)) for kernel in tuned.kernels)
-    report = TuningRecord(tuning.trials, tuned.measured, str(tuning.records), used, ratio, kernels)
+    report = TuningRecord(
+        tuning.trials, tuned.measured, str(tuning.records), used, ratio, tuned.kernels
+    )
     return artefact, report
 
 

@@ -29,7 +29,7 @@ class Record:
             whole model None until it has been timed.
         tile: lanes, vectors and rows of the tile that it takes, or None.
         trace: decisions of MetaSchedule's, or None.
-        kernels: for a whole model, what became of its kernels (`request.TunedKernel`).
+        kernels: for a whole model, what became of its kernels (`tuning_record.KernelRecord`).
     """
 
     kernel: str

@@ -10,6 +10,7 @@ from crespr_onnx.targets.remote import Board
 from crespr_onnx.targets.system import is_here
 from crespr_onnx.targets.target import Target
 from crespr_onnx.targets.tuning.records import read_records
+from crespr_onnx.tuning_record import KernelRecord
 
 PROGRESS = "progress.json"
 """File in which a search tells how far it is."""
@@ -38,27 +39,6 @@ class Tuning:
 
 
 @dataclass(frozen=True)
-class TunedKernel:
-    """What became of one kernel.
-
-    Attributes:
-        name: what it computes, for people.
-        share: of the time of all kernels, with our own schedules; None where nothing was measured.
-        trials: candidates that were measured, those of earlier runs included.
-        before_us: microseconds per call with our own schedule.
-        after_us: the same with what was chosen, measured by turns with it.
-        winner: "own schedule", "other tile" or "MetaSchedule".
-    """
-
-    name: str
-    share: float | None
-    trials: int
-    before_us: float | None
-    after_us: float | None
-    winner: str
-
-
-@dataclass(frozen=True)
 class Tuned:
     """What a search found.
 
@@ -73,7 +53,7 @@ class Tuned:
 
     model: str
     target: Mapping[str, Any]
-    kernels: tuple[TunedKernel, ...]
+    kernels: tuple[KernelRecord, ...]
     measured: int
     changes: bool
     ratio: float | None = None

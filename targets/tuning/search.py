@@ -9,7 +9,8 @@ from typing import Any
 
 from crespr_onnx.targets.process import call_worker
 from crespr_onnx.targets.target import Target
-from crespr_onnx.targets.tuning.request import PROGRESS, Tuned, TunedKernel, Tuning
+from crespr_onnx.targets.tuning.request import PROGRESS, Tuned, Tuning
+from crespr_onnx.tuning_record import KernelRecord
 
 GRACE_S = 600.0
 """How long the kernel that is tuned when the time is up may still take."""
@@ -56,5 +57,5 @@ def search(
             tell(float(said["done"]), str(said["detail"]))
 
     result, _ = call_worker(job, threads, tuning.limit_s + GRACE_S, watch=watch)
-    kernels = tuple(TunedKernel(**kernel) for kernel in result["kernels"])
+    kernels = tuple(KernelRecord(**kernel) for kernel in result["kernels"])
     return Tuned(**{**result, "kernels": kernels})

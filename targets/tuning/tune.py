@@ -31,7 +31,8 @@ from crespr_onnx.targets.tuning.kernels import (
 )
 from crespr_onnx.targets.tuning.meta_schedule import Search
 from crespr_onnx.targets.tuning.records import Record, append_records, read_records
-from crespr_onnx.targets.tuning.request import OWN, Tuned, TunedKernel, Tuning
+from crespr_onnx.targets.tuning.request import OWN, Tuned, Tuning
+from crespr_onnx.tuning_record import KernelRecord
 
 log = logging.getLogger(__name__)
 
@@ -75,7 +76,7 @@ class Tuner:
         return Tuned(
             self._model,
             dict(self._arena.target),
-            tuple(TunedKernel(**row) for row in known.kernels or ()),
+            tuple(KernelRecord(**row) for row in known.kernels or ()),
             self._measured,
             any(row["winner"] != OWN for row in known.kernels or ()),
             known.ratio,
