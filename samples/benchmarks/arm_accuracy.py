@@ -11,7 +11,6 @@ largest value of each answer; 1e-4 is allowed. One JSON line per model, form and
 """
 
 import argparse
-import json
 import tempfile
 from collections.abc import Iterator, Mapping
 from importlib.metadata import version
@@ -22,6 +21,7 @@ import numpy as np
 import onnxruntime
 from bench_models import BENCH_MODELS, locate
 from instruction_trace import TARGETS
+from json_lines import read_lines, show_line
 
 from crespr_onnx import CompressSettings, compress
 from crespr_onnx.data import load_data
@@ -49,7 +49,7 @@ def main() -> None:
     parser.add_argument("--table", type=Path, metavar="RECORDS", help="print their table instead")
     arguments = parser.parse_args()
     if arguments.table is not None:
-        print(table([json.loads(line) for line in arguments.table.read_text().splitlines()]))
+        print(table(read_lines(arguments.table)))
         return
     if arguments.models is None or arguments.data is None:
         parser.error("give --models and --data, or --table")
@@ -59,11 +59,7 @@ def main() -> None:
     for name in arguments.only:
         with tempfile.TemporaryDirectory() as folder:
             for record in records(name, arguments, Path(folder)):
-                line = json.dumps(record)
-                print(line, flush=True)
-                if arguments.out is not None:
-                    with arguments.out.open("a") as out:
-                        out.write(line + "\n")
+                show_line(record, arguments.out)
 
 
 def records(name: str, arguments: argparse.Namespace, folder: Path) -> Iterator[dict[str, Any]]:

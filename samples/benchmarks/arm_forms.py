@@ -11,7 +11,6 @@ K, form and target.
 """
 
 import argparse
-import json
 import sys
 import tempfile
 from collections.abc import Iterator, Mapping
@@ -23,6 +22,7 @@ from typing import Any
 import numpy as np
 import onnx
 from instruction_trace import TARGETS, totals, trace
+from json_lines import read_lines, show_line
 from onnx import TensorProto, helper, numpy_helper
 
 from crespr_onnx.targets import find_target
@@ -66,15 +66,11 @@ def main() -> None:
     parser.add_argument("--table", type=Path, metavar="RECORDS", help="print their table instead")
     arguments = parser.parse_args()
     if arguments.table is not None:
-        print(table([json.loads(line) for line in arguments.table.read_text().splitlines()]))
+        print(table(read_lines(arguments.table)))
         return
     for layer in LAYERS:
         for record in records(layer, arguments.clusters, arguments.targets):
-            line = json.dumps(record)
-            print(line, flush=True)
-            if arguments.out is not None:
-                with arguments.out.open("a") as out:
-                    out.write(line + "\n")
+            show_line(record, arguments.out)
 
 
 def records(layer: Layer, clusters: list[int], targets: list[str]) -> Iterator[dict[str, Any]]:

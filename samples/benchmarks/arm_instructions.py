@@ -26,6 +26,7 @@ from typing import Any
 
 import numpy as np
 from instruction_trace import TARGETS, Block, totals, trace
+from json_lines import read_lines, show_line
 from latency import CASES, RATIOS
 
 from crespr_onnx import CompressSettings, compress
@@ -57,28 +58,20 @@ def main() -> None:
     parser.add_argument("--table", type=Path, metavar="RECORDS", help="print their table instead")
     arguments = parser.parse_args()
     if arguments.table is not None:
-        print(table([json.loads(line) for line in arguments.table.read_text().splitlines()]))
+        print(table(read_lines(arguments.table)))
         return
     if arguments.models is None:
         parser.error("give --models, or --table")
     for name in arguments.only:
         with tempfile.TemporaryDirectory() as folder:
             for record in records(name, arguments, Path(folder)):
-                line = json.dumps(record)
-                print(line, flush=True)
-                if arguments.out is not None:
-                    with arguments.out.open("a") as out:
-                        out.write(line + "\n")
+                show_line(record, arguments.out)
 
 
 def records(name: str, arguments: argparse.Namespace, folder: Path) -> Iterator[dict[str, Any]]:
     """Compiles a model, dense and compressed, for each target, and counts."""
     case = CASES[name]
-    source = folder / f"{name}.onnx"
-    if isinstance(case.file, str):
-        source = arguments.models / case.file
-    else:
-        case.file(source)
+    source = case.locate(arguments.models, folder)
     prepared = prepare_model(source)
     shapes = input_shapes_for(prepared.loaded.signature, 1, None)
     dense = folder / "dense.onnx"

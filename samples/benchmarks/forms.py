@@ -26,6 +26,7 @@ from typing import Any
 
 import numpy as np
 import onnx_ir as ir
+from json_lines import read_lines, show_line
 from scipy.optimize import nnls
 
 from crespr_onnx import CompressSettings
@@ -88,10 +89,10 @@ def main() -> None:
     parser.add_argument("--fit", type=Path, metavar="RECORDS", help="fit the cost model to them")
     arguments = parser.parse_args()
     if arguments.table is not None:
-        print(table(read(arguments.table)))
+        print(table(read_lines(arguments.table)))
         return
     if arguments.fit is not None:
-        print(fit(read(arguments.fit)))
+        print(fit(read_lines(arguments.fit)))
         return
     if arguments.models is None:
         parser.error("give --models, --table or --fit")
@@ -100,15 +101,8 @@ def main() -> None:
         for ratio in arguments.ratios:
             for clusters in arguments.clusters:
                 for engine in arguments.engines:
-                    line = json.dumps({"model": name} | measure(path, ratio, clusters, engine))
-                    print(line, flush=True)
-                    if arguments.out is not None:
-                        with arguments.out.open("a") as out:
-                            out.write(line + "\n")
-
-
-def read(path: Path) -> list[dict[str, Any]]:
-    return [json.loads(line) for line in path.read_text().splitlines()]
+                    record = {"model": name} | measure(path, ratio, clusters, engine)
+                    show_line(record, arguments.out)
 
 
 def small_model(prepared: Prepared, settings: CompressSettings) -> ir.Model:

@@ -12,7 +12,6 @@ are worth only as much as the machine is quiet; ratios are of medians.
 """
 
 import argparse
-import json
 import sys
 import tempfile
 from collections.abc import Callable, Mapping
@@ -22,6 +21,7 @@ from pathlib import Path
 from statistics import geometric_mean
 from typing import Any
 
+from json_lines import read_lines, show_line
 from speed_models import mlp_4x4096, vgg16
 
 from crespr_onnx import CompressSettings, compress
@@ -49,6 +49,14 @@ class Case:
     clusters: int | None = None
     mac_ratios: tuple[float | None, ...] = (None,)
 
+    def locate(self, models: Path, folder: Path) -> Path:
+        """Its file; one that is made on the spot is written to a folder."""
+        if isinstance(self.file, str):
+            return models / self.file
+        path = folder / f"{self.file.__name__}.onnx"
+        self.file(path)
+        return path
+
 
 CASES = {
     "lenet5_mnist": Case("lenet5_mnist.onnx"),
@@ -71,7 +79,7 @@ def main() -> None:
     parser.add_argument("--table", type=Path, metavar="RECORDS", help="print their table instead")
     arguments = parser.parse_args()
     if arguments.table is not None:
-        print(table([json.loads(line) for line in arguments.table.read_text().splitlines()]))
+        print(table(read_lines(arguments.table)))
         return
     if arguments.models is None:
         parser.error("give --models, or --table")
@@ -79,11 +87,8 @@ def main() -> None:
         mac_ratios = arguments.mac_ratios or CASES[name].mac_ratios
         for ratio, mac_ratio in product(arguments.ratios, mac_ratios):
             with tempfile.TemporaryDirectory() as folder:
-                line = json.dumps(measure(name, ratio, mac_ratio, arguments, Path(folder)))
-            print(line, flush=True)
-            if arguments.out is not None:
-                with arguments.out.open("a") as out:
-                    out.write(line + "\n")
+                record = measure(name, ratio, mac_ratio, arguments, Path(folder))
+            show_line(record, arguments.out)
 
 
 def measure(
@@ -91,11 +96,7 @@ def measure(
 ) -> dict[str, Any]:
     """Compresses a model in a folder and times the result."""
     case = CASES[name]
-    if isinstance(case.file, str):
-        dense = arguments.models / case.file
-    else:
-        dense = folder / f"{name}.onnx"
-        case.file(dense)
+    dense = case.locate(arguments.models, folder)
     output = folder / "compressed"
     settings = CompressSettings(
         dense, ratio, target="cpu", epochs=0, clusters=case.clusters, threads=1, min_speedup=0.0,

@@ -8,7 +8,6 @@ TVM without schedules, TVM with ours and ONNX Runtime take turns in one process 
 """
 
 import argparse
-import json
 import sys
 import time
 from collections.abc import Callable, Mapping
@@ -20,6 +19,7 @@ from typing import Any
 
 import numpy as np
 import onnxruntime
+from json_lines import append_line, read_lines
 from operator_cases import NETWORKS, OPERATORS
 
 # tvm_ffi imports PyTorch when it finds it, which takes seconds and serves no purpose here.
@@ -45,7 +45,7 @@ def main() -> None:
     parser.add_argument("--table", type=Path, metavar="RECORDS", help="print their table instead")
     arguments = parser.parse_args()
     if arguments.table is not None:
-        print(table([json.loads(line) for line in arguments.table.read_text().splitlines()]))
+        print(table(read_lines(arguments.table)))
         return
     records = []
     for name in CASES:
@@ -53,9 +53,7 @@ def main() -> None:
             continue
         with TemporaryDirectory() as folder:
             records.append(measure(name, Path(folder), arguments.rounds, arguments.seconds))
-        if arguments.out is not None:
-            with arguments.out.open("a", encoding="utf-8") as file:
-                file.write(json.dumps(records[-1]) + "\n")
+        append_line(records[-1], arguments.out)
     print(table(records))
 
 

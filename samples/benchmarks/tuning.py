@@ -12,7 +12,6 @@ line per model.
 """
 
 import argparse
-import json
 import sys
 import tempfile
 import time
@@ -23,6 +22,7 @@ from statistics import geometric_mean, median
 from typing import Any
 
 import numpy as np
+from json_lines import read_lines, show_line
 from latency import CASES
 
 from crespr_onnx import CompressSettings, compress
@@ -31,6 +31,7 @@ from crespr_onnx.graph.random_inputs import random_inputs
 from crespr_onnx.targets import find_target
 from crespr_onnx.targets.check import time_artefacts
 from crespr_onnx.targets.compile import compile_model
+from crespr_onnx.tuning_record import OWN_SCHEDULE
 
 NAMES = ("lenet5_mnist", "cifar_resnet20", "cifar_resnet56")
 ROUNDS, ROUND_S = 301, 0.003
@@ -50,27 +51,20 @@ def main() -> None:
     parser.add_argument("--table", type=Path, metavar="RECORDS", help="print their table instead")
     arguments = parser.parse_args()
     if arguments.table is not None:
-        print(table([json.loads(line) for line in arguments.table.read_text().splitlines()]))
+        print(table(read_lines(arguments.table)))
         return
     if arguments.models is None:
         parser.error("give --models, or --table")
     for name in arguments.only:
         with tempfile.TemporaryDirectory() as folder:
-            line = json.dumps(measure(name, arguments, Path(folder)))
-        print(line, flush=True)
-        if arguments.out is not None:
-            with arguments.out.open("a") as out:
-                out.write(line + "\n")
+            record = measure(name, arguments, Path(folder))
+        show_line(record, arguments.out)
 
 
 def measure(name: str, arguments: argparse.Namespace, folder: Path) -> dict[str, Any]:
     """Compresses and tunes a model in a folder, and times the result."""
     case = CASES[name]
-    if isinstance(case.file, str):
-        dense = arguments.models / case.file
-    else:
-        dense = folder / f"{name}.onnx"
-        case.file(dense)
+    dense = case.locate(arguments.models, folder)
     output, untuned = folder / "compressed", folder / "untuned"
     start = time.monotonic()
     report = compress(
@@ -111,7 +105,7 @@ def table(records: list[Mapping[str, Any]]) -> str:
         times, kernels = record["least_us"], record["tuning"]["kernels"]
         for key, values in gains.items():
             values.append(times["onnxruntime"] / times[key])
-        changed = sum(kernel["winner"] != "own schedule" for kernel in kernels)
+        changed = sum(kernel["winner"] != OWN_SCHEDULE for kernel in kernels)
         cells = (
             record["model"], f"{changed} of {len(kernels)}", record["tuning"]["measured"],
             f"{record['timings_s']['kernels'] / 60:.1f}", f"{times['onnxruntime']:.1f}",
