@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from crespr_onnx.files import write_atomic
 from crespr_onnx.record import Latency, Report
-from crespr_onnx.tuning_record import TuningRecord
+from crespr_onnx.tuning_record import OWN_SCHEDULE, TuningRecord
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -128,7 +128,7 @@ def compare(report: Report) -> list[Comparison]:
 
 def _tuned(tuning: TuningRecord) -> str:
     """How many kernels are not our own schedule's any more, of those that were tried."""
-    changed = sum(kernel.winner != "own schedule" for kernel in tuning.kernels)
+    changed = sum(kernel.winner != OWN_SCHEDULE for kernel in tuning.kernels)
     return f"{changed} of {len(tuning.kernels)}"
 
 

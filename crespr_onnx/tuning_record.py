@@ -2,6 +2,9 @@
 
 from dataclasses import dataclass
 
+OWN_SCHEDULE = "own schedule"
+"""Winner of a kernel that tuning left as it was."""
+
 
 @dataclass(frozen=True)
 class KernelRecord:

@@ -80,45 +80,11 @@ def time_artefact(
 
     Returns:
         Milliseconds per run: one entry for each of `models`, and ``compressed_tvm``. For the
-        rest see `time_turns`.
+        rest see `time_artefacts`.
     """
-    turns = time_turns(folder, models, inputs, threads, rounds, round_seconds, timeout)
+    folders = {"compressed_tvm": folder}
+    turns = time_artefacts(folders, models, inputs, threads, rounds, round_seconds, timeout)
     return {name: median(values) for name, values in turns.items()}
-
-
-def time_turns(
-    folder: Path | None,
-    models: Mapping[str, Path],
-    inputs: Arrays,
-    threads: int = 1,
-    rounds: int = 21,
-    round_seconds: float = 0.02,
-    timeout: float = 600.0,
-) -> dict[str, list[float]]:
-    """Times of a compiled model, and of ONNX models in ONNX Runtime, turn by turn.
-
-    All of them take turns in one process, so that whatever else the machine does hits all alike;
-    inputs and outputs are in place on either side. With more than one thread the spinning pools
-    of two engines disturb each other: then time one engine per call.
-
-    Args:
-        folder: the artefact, or None to time ONNX models only.
-        models: ONNX files by the name to report them under.
-        inputs: one batch, of the shapes that the artefact was compiled for.
-        threads: threads for either engine.
-        rounds: how many times each takes its turn.
-        round_seconds: roughly how long one turn lasts.
-        timeout: seconds after which timing is given up.
-
-    Returns:
-        Mean milliseconds per run in each turn: for each of `models`, and for the artefact as
-        ``compressed_tvm``.
-
-    Raises:
-        CompileError: something did not run, crashed or hung.
-    """
-    folders = {} if folder is None else {"compressed_tvm": folder}
-    return time_artefacts(folders, models, inputs, threads, rounds, round_seconds, timeout)
 
 
 def time_artefacts(
@@ -130,7 +96,27 @@ def time_artefacts(
     round_seconds: float = 0.02,
     timeout: float = 600.0,
 ) -> dict[str, list[float]]:
-    """The same for several compiled models, each reported under its own name."""
+    """Times of compiled models, and of ONNX models in ONNX Runtime, turn by turn.
+
+    All of them take turns in one process, so that whatever else the machine does hits all alike;
+    inputs and outputs are in place on either side. With more than one thread the spinning pools
+    of two engines disturb each other: then time one engine per call.
+
+    Args:
+        folders: artefacts by the name to report them under.
+        models: ONNX files by the name to report them under.
+        inputs: one batch, of the shapes that the artefacts were compiled for.
+        threads: threads for either engine.
+        rounds: how many times each takes its turn.
+        round_seconds: roughly how long one turn lasts.
+        timeout: seconds after which timing is given up.
+
+    Returns:
+        Mean milliseconds per run in each turn, by name.
+
+    Raises:
+        CompileError: something did not run, crashed or hung.
+    """
     job = {
         "job": "time",
         "folders": {name: str(path.resolve()) for name, path in folders.items()},

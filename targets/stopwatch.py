@@ -19,7 +19,7 @@ def time_side_by_side(
     rounds: int,
     round_seconds: float,
 ) -> dict[str, Any]:
-    """See `check.time_turns`."""
+    """See `check.time_artefacts`."""
     engines: dict[str, Callable[[], object]] = {
         name: onnx_runner(path, inputs, threads) for name, path in models.items()
     }

@@ -9,7 +9,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from crespr_onnx.targets.check import time_turns
+from crespr_onnx.targets.check import time_artefacts
 
 TURN_SECONDS = 0.02
 VISITS = 3
@@ -61,7 +61,7 @@ def time_engines(
     """Times engines on the same inputs.
 
     Args:
-        engines: what to time; at most one of them is an artefact.
+        engines: what to time.
         inputs: one batch, by name.
         threads: threads for each engine.
         repeats: turns of each engine; with several threads rounded up to a multiple of `VISITS`.
@@ -98,12 +98,9 @@ def _turns(
     turn_seconds: float,
 ) -> dict[int, list[float]]:
     models = {str(i): e.runs for i, e in engines.items() if e.engine == "onnxruntime"}
-    artefacts = {i: e.runs for i, e in engines.items() if e.engine == "tvm"}
-    index, folder = next(iter(artefacts.items()), (-1, None))
-    turns = time_turns(folder, models, inputs, threads, rounds, turn_seconds)
-    return {
-        index if name == "compressed_tvm" else int(name): values for name, values in turns.items()
-    }
+    artefacts = {str(i): e.runs for i, e in engines.items() if e.engine == "tvm"}
+    turns = time_artefacts(artefacts, models, inputs, threads, rounds, turn_seconds)
+    return {int(name): values for name, values in turns.items()}
 
 
 def timing_of(turns: list[float], method: str) -> Timing:

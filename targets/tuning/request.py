@@ -14,7 +14,6 @@ from crespr_onnx.tuning_record import KernelRecord
 
 PROGRESS = "progress.json"
 """File in which a search tells how far it is."""
-OWN = "own schedule"
 LIMIT_S = 3600.0
 """After so long no new kernel is begun."""
 

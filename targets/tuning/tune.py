@@ -31,8 +31,8 @@ from crespr_onnx.targets.tuning.kernels import (
 )
 from crespr_onnx.targets.tuning.meta_schedule import Search
 from crespr_onnx.targets.tuning.records import Record, append_records, read_records
-from crespr_onnx.targets.tuning.request import OWN, Tuned, Tuning
-from crespr_onnx.tuning_record import KernelRecord
+from crespr_onnx.targets.tuning.request import Tuned, Tuning
+from crespr_onnx.tuning_record import OWN_SCHEDULE, KernelRecord
 
 log = logging.getLogger(__name__)
 
@@ -78,7 +78,7 @@ class Tuner:
             dict(self._arena.target),
             tuple(KernelRecord(**row) for row in known.kernels or ()),
             self._measured,
-            any(row["winner"] != OWN for row in known.kernels or ()),
+            any(row["winner"] != OWN_SCHEDULE for row in known.kernels or ()),
             known.ratio,
         )
 
@@ -212,8 +212,8 @@ class Tuner:
             if searched is not None:
                 final = replace(final, function=searched)
             tiled = kernel.product in choices.tiles
-            winners.append(SEARCHED if searched is not None else TILE if tiled else OWN)
-            others = {} if winners[-1] == OWN else {"tuned": final}
+            winners.append(SEARCHED if searched is not None else TILE if tiled else OWN_SCHEDULE)
+            others = {} if winners[-1] == OWN_SCHEDULE else {"tuned": final}
             contests.append(Contest(self._own(kernel, self._machine), others, not tiled))
         rows = []
         for kernel, winner, outcome in zip(

@@ -7,7 +7,7 @@ import onnx
 import pytest
 
 from crespr_onnx.targets import probe
-from crespr_onnx.targets.check import probe_peak, time_turns
+from crespr_onnx.targets.check import probe_peak, time_artefacts
 
 
 def test_probe_measures_every_footprint(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -38,7 +38,9 @@ def test_turns_without_an_artefact(tmp_path: Path) -> None:
     )
     onnx.save(model, tmp_path / "m.onnx")
     models = {"a": tmp_path / "m.onnx", "b": tmp_path / "m.onnx"}
-    turns = time_turns(None, models, {"x": np.ones((3, 2), np.float32)}, rounds=4, round_seconds=0)
+    turns = time_artefacts(
+        {}, models, {"x": np.ones((3, 2), np.float32)}, rounds=4, round_seconds=0
+    )
     assert list(turns) == ["a", "b"]
     assert [len(values) for values in turns.values()] == [4, 4]
     assert min(turns["a"] + turns["b"]) > 0

@@ -11,8 +11,9 @@ from nets import Net
 from crespr_onnx.targets import find_target
 from crespr_onnx.targets.check import run_artefact
 from crespr_onnx.targets.compile import compile_model
-from crespr_onnx.targets.tuning.request import OWN, Tuning
+from crespr_onnx.targets.tuning.request import Tuning
 from crespr_onnx.targets.tuning.search import search
+from crespr_onnx.tuning_record import OWN_SCHEDULE
 
 CPU = find_target("cpu")
 
@@ -37,7 +38,7 @@ def records(net: tuple[Path, dict[str, np.ndarray]]) -> Path:
     assert kernel.share == 1.0
     assert (kernel.trials, tuned.measured) == (3, 3)
     assert min(kernel.before_us, kernel.after_us) > 0
-    assert tuned.changes == (kernel.winner != OWN)
+    assert tuned.changes == (kernel.winner != OWN_SCHEDULE)
     assert tuned.ratio is None
     assert all(0 <= done <= 1 for done, _ in said)
     return path
