@@ -12,6 +12,8 @@ from crespr_onnx.targets.schedule.tiles import Problem, Tile, choose_tile
 
 FIRST_LEVEL = 8 * 1024
 """Numbers that a first-level cache holds."""
+SECOND_LEVEL = 256 * 1024
+"""The same of a second-level cache."""
 
 
 @dataclass(frozen=True)
@@ -93,9 +95,10 @@ class MatrixProduct:
     def problem(self) -> Problem:
         """What its tile is to cover."""
         batches, depth, columns = self.weight
-        return Problem(
-            columns, prod(self.out) // (batches * columns), depth, max_rows=8, apart=True
-        )
+        rows = prod(self.out) // (batches * columns)
+        # More rows find what the first one has loaded in the caches.
+        streamed = rows == 1 and prod(self.weight) > SECOND_LEVEL
+        return Problem(columns, rows, depth, max_rows=8, apart=True, streamed=streamed)
 
     def packed(self, tile: Tile) -> tuple[int, ...]:
         """Shape of the weights as the kernel wants them; see `matmul.pack_weight`."""

@@ -40,6 +40,7 @@ class Problem:
         apart: whether the values of different rows lie apart in memory, and those for the vectors
             in the order in which they are read; otherwise it is the other way round.
         far: whether the vectors come from the second-level cache each time.
+        streamed: whether they come from beyond that cache.
     """
 
     length: int
@@ -48,10 +49,16 @@ class Problem:
     max_rows: int = 16
     apart: bool = False
     far: bool = False
+    streamed: bool = False
 
 
 FAR_LOAD = 2
 """How many times a load from the first-level cache one from the second takes."""
+_STREAM = 2.0
+"""Numbers per cycle that come from memory or the last cache, at 20 to 30 GB/s."""
+_MAX_VECTORS, _MAX_STREAMED = 8, 24
+"""Vectors side by side at most. Streamed ones may be many and narrow, to pad by fewer columns: what
+padding takes to read counts, and narrow loads keep up with memory."""
 
 
 def choose_tile(machine: Machine, problem: Problem) -> Tile:
@@ -76,7 +83,7 @@ def _cost(machine: Machine, problem: Problem, tile: Tile) -> tuple[float, int]:
         pairs = machine.registers > 16
         estimate = _instructions(tile, length, rows, depth, pairs, problem.apart)
     else:
-        estimate = _cycles(tile, length, rows, depth, problem.far)
+        estimate = _cycles(tile, problem)
     return estimate, tile.rows * tile.vectors
 
 
@@ -89,7 +96,7 @@ def _tiles(machine: Machine, problem: Problem) -> Iterator[Tile]:
     # of NEON need as many accumulators as there is room for, see `_instructions`.
     limit = min(machine.registers, 28 if machine.neon else 24)
     for lanes in machine.widths:
-        for vectors in range(1, 9):
+        for vectors in range(1, (_MAX_STREAMED if problem.streamed else _MAX_VECTORS) + 1):
             for rows in range(1, max_rows + 1):
                 # Beside the accumulators: the loaded vectors if they are used more than once,
                 # and one for the broadcast value.
@@ -97,17 +104,18 @@ def _tiles(machine: Machine, problem: Problem) -> Iterator[Tile]:
                     yield Tile(lanes, vectors, rows)
 
 
-def _cycles(tile: Tile, length: int, rows: int, depth: int, far: bool) -> float:
+def _cycles(tile: Tile, problem: Problem) -> float:
     """Estimated cycles on a core with two 256-bit fused multiply-add units and two load ports.
 
     A chain of dependent multiply-adds takes 4 cycles per link, so few accumulators idle; a load
     of 64 bytes that is not aligned touches two cache lines.
     """
     halves = tile.rows * tile.vectors * max(tile.lanes, 8) / 8
-    load = (2 if tile.lanes == 16 else 1.25) * (FAR_LOAD if far else 1)
+    load = (2 if tile.lanes == 16 else 1.25) * (FAR_LOAD if problem.far else 1)
     loads = tile.vectors * load + tile.rows
-    per_step = max(halves / 2, loads / 2, 4.0)
-    return _steps(tile, length, rows, depth, per_step, 1.5)
+    stream = tile.span / _STREAM if problem.streamed else 0.0
+    per_step = max(halves / 2, loads / 2, stream, 4.0)
+    return _steps(tile, problem.length, problem.rows, problem.depth, per_step, 1.5)
 
 
 def _instructions(

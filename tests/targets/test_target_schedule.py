@@ -1,5 +1,6 @@
 """Kernels of our own compute what ONNX Runtime computes, whatever the geometry."""
 
+from dataclasses import replace
 from itertools import product
 
 import numpy as np
@@ -8,6 +9,7 @@ from nets import Net
 
 from crespr_onnx.targets.schedule.axis import Axis
 from crespr_onnx.targets.schedule.machine import Machine
+from crespr_onnx.targets.schedule.products import MatrixProduct
 from crespr_onnx.targets.schedule.tiles import Problem, Tile, choose_tile
 
 AVX2 = Machine(lanes=8, registers=16, threads=1)
@@ -146,6 +148,20 @@ def test_tile_wastes_little_on_a_narrow_image():
 
 def test_single_row_of_a_product_uses_enough_accumulators():
     assert choose_tile(AVX2, Problem(128, 1, 400)) == Tile(lanes=8, vectors=8, rows=1)
+
+
+def test_weights_from_memory_are_padded_by_few_columns():
+    problem = Problem(65, 1, 802, max_rows=8, apart=True)
+    assert choose_tile(AVX512, problem).span == 80
+    problem = replace(problem, streamed=True)
+    assert (choose_tile(AVX512, problem).span, choose_tile(AVX2, problem).span) == (68, 72)
+
+
+def test_only_products_of_one_row_with_many_weights_stream_them():
+    many, few = (32, 802, 65), (4, 802, 65)
+    assert MatrixProduct((32, 1, 802), many, (32, 1, 65), picks=False).problem.streamed
+    assert not MatrixProduct((4, 1, 802), few, (4, 1, 65), picks=False).problem.streamed
+    assert not MatrixProduct((32, 8, 802), many, (32, 8, 65), picks=False).problem.streamed
 
 
 def test_tiles_for_neon_need_few_loads_for_their_multiply_adds():
