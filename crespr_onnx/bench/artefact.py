@@ -1,4 +1,4 @@
-"""The compiled artefact for a batch size and a number of threads: the one at hand, or a new one."""
+"""Compiled artefacts for a batch size and a number of threads: the one at hand, or new ones."""
 
 import json
 from collections.abc import Mapping
@@ -8,7 +8,11 @@ from typing import Any
 from numpy.typing import NDArray
 
 from crespr_onnx.bench.subjects import Subject
+from crespr_onnx.errors import CompileError, VerificationError
+from crespr_onnx.graph.save import save_model
+from crespr_onnx.stages.any_batch import as_declared
 from crespr_onnx.stages.deliver import check_artefact
+from crespr_onnx.stages.prepare import analyse_model
 from crespr_onnx.targets.compile import compile_model
 from crespr_onnx.targets.remote import Board
 from crespr_onnx.targets.run import LIBRARY, MANIFEST
@@ -37,7 +41,7 @@ def artefact_for(
     """
     if subject.folder is None or subject.target is None:
         return None
-    shapes = {name: tuple(array.shape) for name, array in inputs.items()}
+    shapes = _shapes(inputs)
     if _fits(subject.folder, shapes, threads):
         return subject.folder
     folder = scratch / f"artefact-{len(list(scratch.iterdir()))}"
@@ -45,6 +49,35 @@ def artefact_for(
     compile_model(model, folder, subject.target, shapes, threads)
     check_artefact(folder, model, dict(inputs), board=board)
     return folder
+
+
+def dense_artefact(
+    subject: Subject, inputs: Arrays, threads: int, scratch: Path, board: Board | None = None
+) -> Path | None:
+    """The folder of an artefact of the reference, compiled as `artefact_for` compiles the other.
+
+    None if the subject has no artefact to time. Arguments are the same.
+
+    Raises:
+        CompileError: it cannot be compiled, does not run, or computes something else.
+    """
+    if subject.folder is None or subject.target is None:
+        return None
+    reference = subject.contestants[0].loaded.path
+    prepared = analyse_model(reference)
+    folder = scratch / f"dense-{len(list(scratch.iterdir()))}"
+    folder.mkdir()
+    save_model(as_declared(prepared.model, prepared), folder / "dense.onnx")
+    compile_model(folder / "dense.onnx", folder, subject.target, _shapes(inputs), threads)
+    try:
+        check_artefact(folder, reference, dict(inputs), board=board)
+    except VerificationError as error:  # of what nobody deploys: no reason to end a run
+        raise CompileError(str(error)) from error
+    return folder
+
+
+def _shapes(inputs: Arrays) -> dict[str, tuple[int, ...]]:
+    return {name: tuple(array.shape) for name, array in inputs.items()}
 
 
 def _fits(folder: Path, shapes: Mapping[str, tuple[int, ...]], threads: int) -> bool:

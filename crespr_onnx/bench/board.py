@@ -6,15 +6,10 @@ from typing import Any
 
 from numpy.typing import NDArray
 
-from crespr_onnx.bench.artefact import artefact_for
+from crespr_onnx.bench.artefact import artefact_for, dense_artefact
 from crespr_onnx.bench.subjects import Subject
 from crespr_onnx.bench.timing import Engine, Timing, timing_of
 from crespr_onnx.errors import CompileError
-from crespr_onnx.graph.save import save_model
-from crespr_onnx.stages.any_batch import as_declared
-from crespr_onnx.stages.deliver import check_artefact
-from crespr_onnx.stages.prepare import analyse_model
-from crespr_onnx.targets.compile import compile_model
 from crespr_onnx.targets.remote import Board, time_remote
 
 METHOD = (
@@ -51,30 +46,16 @@ def time_on_board(
     """
     dense, compressed = subject.contestants[:2]
     try:
-        compiled = _compile_dense(subject, inputs, threads, scratch)
+        compiled = dense_artefact(subject, inputs, threads, scratch, board)
         artefact = artefact_for(subject, inputs, threads, scratch, board)
     except CompileError as error:
         notes.append(f"{subject.name}: nothing is timed on {board}: {error}")
         return []
-    if artefact is None:
+    if artefact is None or compiled is None:
         return []
-    check_artefact(compiled, dense.loaded.path, dict(inputs), board=board)
     folders = {dense.name: compiled, compressed.name: artefact}
     turns = time_remote(board, folders, inputs, threads, repeats)
     return [
         (Engine(name, folder, "tvm"), timing_of(turns[name], METHOD.format(board=board)))
         for name, folder in folders.items()
     ]
-
-
-def _compile_dense(subject: Subject, inputs: Arrays, threads: int, scratch: Path) -> Path:
-    """The folder of an artefact of the dense model."""
-    if subject.target is None:
-        raise CompileError("its folder names no target to compile for")
-    prepared = analyse_model(subject.contestants[0].loaded.path)
-    folder = scratch / f"dense-{len(list(scratch.iterdir()))}"
-    folder.mkdir()
-    save_model(as_declared(prepared.model, prepared), folder / "dense.onnx")
-    shapes = {name: tuple(array.shape) for name, array in inputs.items()}
-    compile_model(folder / "dense.onnx", folder, subject.target, shapes, threads)
-    return folder

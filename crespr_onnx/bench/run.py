@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 
-from crespr_onnx.bench.artefact import artefact_for
+from crespr_onnx.bench.artefact import artefact_for, dense_artefact
 from crespr_onnx.bench.board import time_on_board
 from crespr_onnx.bench.floor import Call, Work, find_peaks, floor_of, model_record, peak_record
 from crespr_onnx.bench.gate import check_speed
@@ -191,18 +191,24 @@ def _engines(
     settings: BenchSettings,
 ) -> list[Engine]:
     """All that is timed against one another here; what cannot be compiled is noted."""
+    names = [contestant.name for contestant in subject.contestants]
     engines = [Engine(c.name, c.loaded.path, "onnxruntime") for c in subject.contestants]
     if settings.rpc is not None:
         return engines
-    try:
-        artefact = artefact_for(subject, inputs, threads, scratch)
-    except CompileError as error:
-        shapes = ", ".join(f"{name} {list(array.shape)}" for name, array in inputs.items())
-        notes.append(f"{subject.name}: no artefact for {shapes}, {_threads(threads)}: {error}")
-        return engines
-    if artefact is not None:
-        engines.append(Engine(subject.contestants[1].name, artefact, "tvm"))
-    return engines
+    # The first two contestants of a subject with an artefact are the dense model and the other.
+    for contestant, build in zip(subject.contestants, (dense_artefact, artefact_for), strict=False):
+        try:
+            artefact = build(subject, inputs, threads, scratch)
+        except CompileError as error:
+            shapes = ", ".join(f"{name} {list(array.shape)}" for name, array in inputs.items())
+            notes.append(
+                f"{subject.name}: no artefact of {contestant.name} for {shapes}, "
+                f"{_threads(threads)}: {error}"
+            )
+            continue
+        if artefact is not None:
+            engines.append(Engine(contestant.name, artefact, "tvm"))
+    return sorted(engines, key=lambda engine: names.index(engine.model))
 
 
 def _threads(count: int) -> str:

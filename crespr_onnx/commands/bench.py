@@ -22,10 +22,10 @@ if TYPE_CHECKING:
 
 HELP = """Time models side by side, dense and compressed, in ONNX Runtime and compiled.
 
-A DIR is a folder that compress wrote: its dense model, its model.onnx and its compiled artefact are
-timed; for other batches and threads than it was compiled for, the artefact is compiled again into a
-temporary folder. MODELs are ONNX files with the same inputs; the first one, or --dense, is what the
-others are compared with.
+A DIR is a folder that compress wrote: its dense model and its model.onnx are timed, and its
+compiled artefact beside the dense model compiled the same way; for other batches and threads than
+it was compiled for, the artefact is compiled again into a temporary folder. MODELs are ONNX files
+with the same inputs; the first one, or --dense, is what the others are compared with.
 
 With --rpc the artefact is timed on that machine, beside the dense model compiled for it, which it
 is then compared with, for every number of threads but 0.
