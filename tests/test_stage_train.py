@@ -10,7 +10,7 @@ from pipeline_models import normal, write_model
 from crespr_onnx.data import Samples
 from crespr_onnx.progress import Progress
 from crespr_onnx.settings import CompressSettings
-from crespr_onnx.stages.train import make_lesson, objective_for, restrict_epochs
+from crespr_onnx.stages.train import LEAST_STEPS, make_lesson, objective_for, restrict_epochs
 
 LABELS = np.zeros(4, dtype=np.int64)
 
@@ -20,7 +20,14 @@ LABELS = np.zeros(4, dtype=np.int64)
     [(0, 0), (1, 0), (2, 1), (5, 2), (7, 2), (8, 3), (15, 5), (100, 35)],
 )
 def test_a_third_of_the_epochs_restricts(epochs: int, restricting: int) -> None:
-    assert restrict_epochs(epochs) == restricting
+    assert restrict_epochs(epochs, LEAST_STEPS) == restricting
+
+
+@pytest.mark.parametrize(
+    ("epochs", "steps", "restricting"), [(3, LEAST_STEPS - 1, 0), (6, 149, 0), (6, 150, 2)]
+)
+def test_no_restriction_is_hasty(epochs: int, steps: int, restricting: int) -> None:
+    assert restrict_epochs(epochs, steps) == restricting
 
 
 @pytest.mark.parametrize(

@@ -38,6 +38,9 @@ RESTRICT_SHARE = 0.35
 """Share of the epochs in which the dense model is restricted; the small one gets the others."""
 RESTRICT_LR = 1.0 / 3.0
 """Learning rate of the restriction relative to fine-tuning: a trained model wants smaller steps."""
+LEAST_STEPS = 300
+"""Steps that a restriction must have: a cut at once, corrected, is a better start than a hasty one
+(ResNet-20 on 5,000 images in 3 epochs: by 4 to 7 points; with 300 steps they are level)."""
 HELD_OUT = 0.1
 """Share of the training data that fine-tuning is watched on, if it may stop early."""
 
@@ -137,14 +140,16 @@ def restrict(
 ) -> tuple[ir.Model, Layout]:
     """Shrinks the dense model to the sizes of a plan while training.
 
-    Without epochs for that it is cut at once, and what is left is corrected if there is data. After
-    a restriction, a correction takes back some of what was learnt.
+    Without the epochs and data for that it is cut at once, and what is left is corrected if there
+    is data at all. After a restriction, a correction takes back some of what was learnt.
 
     Returns:
         A copy of the dense model with the restricted weights, and the layout, which training has
         had its say in.
     """
-    epochs = restrict_epochs(settings.epochs)
+    epochs = 0
+    if lesson is not None:
+        epochs = restrict_epochs(settings.epochs, lesson.steps(settings.batch_size))
     model = dense.clone(deep_copy=True)
     layout = plan.layout
     if epochs and lesson is not None:
@@ -193,9 +198,10 @@ def tune(
     notify: Listener,
 ) -> ir.Model:
     """A copy of the small model, fine-tuned for the epochs that restriction left."""
-    epochs = settings.epochs - restrict_epochs(settings.epochs)
     model = small.clone(deep_copy=True)
-    if epochs and lesson is not None:
+    if settings.epochs and lesson is not None:
+        restricted = restrict_epochs(settings.epochs, lesson.steps(settings.batch_size))
+        epochs = settings.epochs - restricted
         imported = import_model(model)
         watch = None
         if settings.patience is not None:
@@ -213,9 +219,10 @@ def tune(
     return model
 
 
-def restrict_epochs(epochs: int) -> int:
-    """How many of all epochs go into the restriction."""
-    return max(1, round(epochs * RESTRICT_SHARE)) if epochs >= 2 else 0
+def restrict_epochs(epochs: int, steps: int) -> int:
+    """How many of all epochs, of so many steps each, go into the restriction."""
+    share = max(1, round(epochs * RESTRICT_SHARE)) if epochs >= 2 else 0
+    return share if share * steps >= LEAST_STEPS else 0
 
 
 def _fine_tuning(settings: CompressSettings, epochs: int, lr: float, seed: int) -> FineTuning:

@@ -120,7 +120,8 @@ def measure(name: str, case: Case, path: Path, ratio: float, rounds: int) -> dic
             if i:  # the first round warms up
                 times[phase].append((time.process_time() - start) / case.steps)
     cut = statistics.median(cuts)
-    steps = train.restrict_epochs(settings.epochs) * (case.samples // case.batch_size)
+    per_epoch = case.samples // case.batch_size
+    steps = per_epoch * train.restrict_epochs(settings.epochs, per_epoch)
     times["restriction"] = [t + cut * CUTS / steps for t in times["restriction"]]
     peaks = {phase: peak_bytes(phases[phase]) for phase in PHASES}
     weights = 4 * prepared.graph.weights

@@ -42,7 +42,7 @@ class UnstructuredInClusters:
         allowed = {edge.name: layout.edge_mask(graph, edge) for edge in graph.edges}
         imported = import_model(masked)
         pruner = Pruner(imported, graph, allowed)
-        epochs = task.epochs - restrict_epochs(task.epochs)
+        epochs = task.epochs - restrict_epochs(task.epochs, task.lesson.steps(task.batch_size))
         phase = FineTuning(epochs, task.batch_size, self.gradual.lr, seed=seed + 1)
         keep = task.budget(ratio)
         return prune_gradually(task, imported, pruner, phase, keep, self.gradual.until)

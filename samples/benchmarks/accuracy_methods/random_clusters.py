@@ -8,6 +8,8 @@ from accuracy_methods.crespr import chosen_plan
 from accuracy_methods.task import Outcome, Task
 from accuracy_methods.training import training_phases, tuned_outcome
 from crespr_onnx.layout import DROPPED, ChannelGraph, IntArray, Layout
+from crespr_onnx.progress import silent
+from crespr_onnx.stages.correct import correct
 from crespr_onnx.stages.masking import mask_weights, masked_copy
 from crespr_onnx.stages.train import score
 from crespr_onnx.training.allocate import Allocation
@@ -87,9 +89,12 @@ class RandomClusters:
         scores = score(task.dense, graph, task.lesson, settings)
         deal = Deal(graph, scores, plan.allocation, np.random.default_rng((seed, 11)))
         layout = deal.layout(plan.layout)
-        *first, _ = training_phases(settings)
+        *first, _ = training_phases(task, settings)
         if not first:
-            return tuned_outcome(task, masked_copy(task.dense, graph, layout), layout, settings)
+            masked = masked_copy(task.dense, graph, layout)
+            lesson = task.lesson
+            found = correct(task.dense, masked, graph, layout, lesson, settings, silent)
+            return tuned_outcome(task, found.model, layout, settings)
         imported = import_model(task.dense)
         restriction = Restriction(imported, graph, layout, plan.allocation)
 

@@ -17,9 +17,9 @@ from crespr_onnx.training.finetune import FineTuning, fine_tune
 from crespr_onnx.training.importer import import_model
 
 
-def training_phases(settings: CompressSettings) -> list[FineTuning]:
-    """The phases of `compress`: restriction, if there are epochs for it, and fine-tuning."""
-    first = restrict_epochs(settings.epochs)
+def training_phases(task: Task, settings: CompressSettings) -> list[FineTuning]:
+    """The phases of `compress`: restriction, if there are steps for it, and fine-tuning."""
+    first = restrict_epochs(settings.epochs, task.lesson.steps(settings.batch_size))
     both = [
         FineTuning(first, settings.batch_size, settings.lr * RESTRICT_LR, seed=settings.seed),
         FineTuning(
