@@ -279,13 +279,19 @@ def test_layers_say_why_they_stayed_dense(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
-def test_the_listener_is_told_stages_in_order(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("least", "shrinks"), [(1, "restricting to clusters"), (300, "re-fitting the kept weights")]
+)
+def test_the_listener_is_told_stages_in_order(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, least: int, shrinks: str
+) -> None:
+    monkeypatch.setattr("crespr_onnx.stages.train.LEAST_STEPS", least)
     told: list[Progress] = []
     compress(tmp_path, told.append, clusters=None, epochs=20)
     stages = list(dict.fromkeys(p.stage for p in told))
     assert stages == [
         "reading model and data", "asking the dense model", "clustering channels",
-        "trying cluster counts", "restricting to clusters", "splitting clusters",
+        "trying cluster counts", shrinks, "splitting clusters",
         "fine-tuning the small model", "verifying", "measuring", "timing",
     ]  # fmt: skip
     assert all(p.done is None or 0 <= p.done <= 1 for p in told)

@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,14 @@ from crespr_onnx.errors import UsageError
 from crespr_onnx.progress import Progress
 
 RESTRICT, TUNE = "restricting to clusters", "fine-tuning the small model"
+
+
+@pytest.fixture(scope="module", autouse=True)
+def few_steps_restrict() -> Iterator[None]:
+    """Lets the short runs of this file have a restriction."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("crespr_onnx.stages.train.LEAST_STEPS", 1)
+        yield
 
 
 class InterruptAt:
@@ -211,7 +220,7 @@ def digits(folder: Path, output: str) -> list[str]:
         np.savez(folder / "d.npz", input=arrays["input"][:480], labels=arrays["labels"][:480])
     return [
         "compress", str(DIGITS / "digits.onnx"), "--ratio", "0.9", "--data", str(folder / "d.npz"),
-        "--epochs", "10", "--batch-size", "16", "--clusters", "4", "--threads", "1", "--quiet",
+        "--epochs", "40", "--batch-size", "16", "--clusters", "4", "--threads", "1", "--quiet",
         "--max-drop", "1", "--min-speedup", "0", "-o", str(folder / output),
     ]  # fmt: skip
 

@@ -87,10 +87,14 @@ def test_a_correction_that_does_not_help_is_not_made(tmp_path: Path) -> None:
     assert found.before < 1e-6 < found.after
 
 
-@pytest.mark.parametrize(("epochs", "corrected"), [(0, True), (1, True), (2, False)])
+@pytest.mark.parametrize(
+    ("epochs", "least", "corrected"),
+    [(0, 1, True), (1, 1, True), (2, 4, False), (2, 5, True)],  # an epoch has 4 steps
+)
 def test_what_was_not_restricted_while_training_is_corrected(
-    tmp_path: Path, epochs: int, corrected: bool
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, epochs: int, least: int, corrected: bool
 ) -> None:
+    monkeypatch.setattr("crespr_onnx.stages.train.LEAST_STEPS", least)
     case = Case(tmp_path, epochs=epochs)
     told: list[Progress] = []
     checkpoint = tmp_path / "restrict.safetensors"
