@@ -19,7 +19,6 @@ from crespr_onnx.training.calibration import (
     MAX_INPUTS,
     Moments,
     MomentSums,
-    inner_values,
     width_of,
 )
 from crespr_onnx.training.importer import ImportedModel
@@ -28,6 +27,7 @@ from crespr_onnx.training.objective import Batch
 from crespr_onnx.training.offsets import Kind, Offset
 from crespr_onnx.training.patches import row_blocks, why_unreadable
 from crespr_onnx.training.second_order import DAMPING, fit, loss
+from crespr_onnx.training.walk import Walk, execution_order, walk
 
 FloatArray = NDArray[np.float64]
 
@@ -90,15 +90,18 @@ def refit(
     """
     uses = Counter(edge.weight for edge in graph.edges)
     layers, skipped = [], {}
-    for i, edge in enumerate(graph.edges):
+    goal, present = walk(dense, batches), walk(compressed, batches)
+    for i, edge in enumerate(execution_order(compressed, graph.edges)):
         if done is not None:
             done(i / len(graph.edges))
         reason = _why_not(compressed, edge, uses)
-        moments = None if reason else _paired(dense, compressed, edge, offsets, batches)
+        offset = offsets.get(edge.name)
+        moments = None
+        if reason is None:
+            moments = _paired(compressed, edge, present, goal, _outer_offset(dense, offset))
         if moments is None or not moments.is_finite:
             skipped[edge.name] = reason or "what it reads or answers is not finite"
             continue
-        offset = offsets.get(edge.name)
         kept = _kept(masks[edge.name], edge, offset)
         start = np.where(kept, _with_offset(compressed, edge, offset), 0.0)
         fitted = fit(moments, start, kept, damping)
@@ -120,23 +123,14 @@ def _why_not(imported: ImportedModel, edge: WeightedEdge, uses: Mapping[str, int
 
 
 def _paired(
-    dense: ImportedModel,
-    compressed: ImportedModel,
-    edge: WeightedEdge,
-    offsets: Mapping[str, Offset],
-    batches: Sequence[Batch],
+    compressed: ImportedModel, edge: WeightedEdge, present: Walk, goal: Walk, added: torch.Tensor
 ) -> Moments:
     """Moments of what the compressed layer reads and the dense one answers, offset and all."""
-    goal, present = inner_values(dense, [edge]), inner_values(compressed, [edge])
-    added = _outer_offset(dense, offsets.get(edge.name))
     sums = MomentSums(width_of(edge), len(edge.out_channels))
     rng = np.random.default_rng(0)
-    with torch.no_grad():
-        for batch in batches:
-            ((_, answers),) = goal(*batch.inputs)
-            ((read, _),) = present(*batch.inputs)
-            for x, y in row_blocks(compressed, edge, read, answers, rng):
-                sums.add(x, y.double() + added)
+    for read, answers in zip(present.reads(edge), goal.answers(edge), strict=True):
+        for x, y in row_blocks(compressed, edge, read, answers, rng):
+            sums.add(x, y.double() + added)
     return sums.means()
 
 
