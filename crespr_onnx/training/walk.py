@@ -105,8 +105,8 @@ class _Run:
 
     @property
     def held_bytes(self) -> int:
-        """Size of what later nodes need."""
-        values = self._interpreter.env.values()
+        """Size of what later nodes need, weights aside."""
+        values = [v for node, v in self._interpreter.env.items() if node.op != "get_attr"]
         return sum(v.numel() * v.element_size() for v in values if isinstance(v, Tensor))
 
     def read(self, target: str) -> Tensor:
