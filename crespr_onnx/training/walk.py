@@ -119,7 +119,8 @@ class _Run:
     def answer(self, target: str) -> Tensor:
         """What a module answers."""
         self.read(target)
-        answer: Tensor = self.step()
+        answer = self.step()
+        assert isinstance(answer, Tensor)
         return answer
 
     @torch.no_grad()
