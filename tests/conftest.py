@@ -18,6 +18,14 @@ def own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         yield folder
 
 
+@pytest.fixture(scope="module")
+def few_steps_restrict() -> Iterator[None]:
+    """Lets short runs have a restriction, which would otherwise have too few steps."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("crespr_onnx.stages.train.LEAST_STEPS", 1)
+        yield
+
+
 @pytest.fixture
 def call(capsys: pytest.CaptureFixture[str]) -> Any:
     """Runs a command in this process: exit code, stdout, stderr."""

@@ -6,7 +6,6 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -18,15 +17,9 @@ from crespr_onnx import cli
 from crespr_onnx.errors import UsageError
 from crespr_onnx.progress import Progress
 
+pytestmark = pytest.mark.usefixtures("few_steps_restrict")
+
 RESTRICT, TUNE = "restricting to clusters", "fine-tuning the small model"
-
-
-@pytest.fixture(scope="module", autouse=True)
-def few_steps_restrict() -> Iterator[None]:
-    """Lets the short runs of this file have a restriction."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("crespr_onnx.stages.train.LEAST_STEPS", 1)
-        yield
 
 
 class InterruptAt:
@@ -51,7 +44,7 @@ def interrupt(folder: Path, stage: str, done: float = 0.0, **settings: Any) -> N
 
 
 @pytest.fixture(scope="module")
-def whole(tmp_path_factory: pytest.TempPathFactory) -> bytes:
+def whole(tmp_path_factory: pytest.TempPathFactory, few_steps_restrict: None) -> bytes:
     """The model of a run that nothing interrupted."""
     folder = tmp_path_factory.mktemp("whole")
     assert compress(folder, epochs=10).exit_code == 0
