@@ -32,7 +32,7 @@ def artefact_for(
         subject: whose second model is meant.
         inputs: one batch, by name.
         threads: threads that the artefact is to use.
-        scratch: a temporary folder.
+        scratch: a temporary folder of the subject's own.
         board: where to check it, if not here.
 
     Raises:
@@ -51,28 +51,37 @@ def artefact_for(
     return folder
 
 
-def dense_artefact(
-    subject: Subject, inputs: Arrays, threads: int, scratch: Path, board: Board | None = None
-) -> Path | None:
+def compile_dense(subject: Subject, inputs: Arrays, threads: int, scratch: Path) -> Path | None:
     """The folder of an artefact of the reference, compiled as `artefact_for` compiles the other.
 
-    None if the subject has no artefact to time. Arguments are the same.
+    Nothing has checked it yet. None if the subject has no artefact to time.
+
+    Raises:
+        CompileError: it cannot be compiled.
+    """
+    if subject.folder is None or subject.target is None:
+        return None
+    declared = scratch / "dense.onnx"
+    if not declared.exists():
+        prepared = analyse_model(subject.contestants[0].loaded.path)
+        save_model(as_declared(prepared.model, prepared), declared)
+    folder = scratch / f"dense-{len(list(scratch.iterdir()))}"
+    compile_model(declared, folder, subject.target, _shapes(inputs), threads)
+    return folder
+
+
+def dense_artefact(subject: Subject, inputs: Arrays, threads: int, scratch: Path) -> Path | None:
+    """What `compile_dense` gives, after it has run here.
 
     Raises:
         CompileError: it cannot be compiled, does not run, or computes something else.
     """
-    if subject.folder is None or subject.target is None:
-        return None
-    reference = subject.contestants[0].loaded.path
-    prepared = analyse_model(reference)
-    folder = scratch / f"dense-{len(list(scratch.iterdir()))}"
-    folder.mkdir()
-    save_model(as_declared(prepared.model, prepared), folder / "dense.onnx")
-    compile_model(folder / "dense.onnx", folder, subject.target, _shapes(inputs), threads)
-    try:
-        check_artefact(folder, reference, dict(inputs), board=board)
-    except VerificationError as error:  # of what nobody deploys: no reason to end a run
-        raise CompileError(str(error)) from error
+    folder = compile_dense(subject, inputs, threads, scratch)
+    if folder is not None:
+        try:
+            check_artefact(folder, subject.contestants[0].loaded.path, dict(inputs))
+        except VerificationError as error:  # of what nobody deploys: no reason to end a run
+            raise CompileError(str(error)) from error
     return folder
 
 

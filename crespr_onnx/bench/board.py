@@ -6,10 +6,11 @@ from typing import Any
 
 from numpy.typing import NDArray
 
-from crespr_onnx.bench.artefact import artefact_for, dense_artefact
+from crespr_onnx.bench.artefact import artefact_for, compile_dense
 from crespr_onnx.bench.subjects import Subject
 from crespr_onnx.bench.timing import Engine, Timing, timing_of
 from crespr_onnx.errors import CompileError
+from crespr_onnx.stages.deliver import check_artefact
 from crespr_onnx.targets.remote import Board, time_remote
 
 METHOD = (
@@ -46,13 +47,14 @@ def time_on_board(
     """
     dense, compressed = subject.contestants[:2]
     try:
-        compiled = dense_artefact(subject, inputs, threads, scratch, board)
+        compiled = compile_dense(subject, inputs, threads, scratch)
         artefact = artefact_for(subject, inputs, threads, scratch, board)
     except CompileError as error:
         notes.append(f"{subject.name}: nothing is timed on {board}: {error}")
         return []
     if artefact is None or compiled is None:
         return []
+    check_artefact(compiled, dense.loaded.path, dict(inputs), board=board)
     folders = {dense.name: compiled, compressed.name: artefact}
     turns = time_remote(board, folders, inputs, threads, repeats)
     return [

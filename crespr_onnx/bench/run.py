@@ -66,8 +66,8 @@ def bench(settings: BenchSettings, listener: Listener = silent, command: str = "
         SubjectRecord(s.name, tuple(model_record(c, s) for c in s.contestants)) for s in subjects
     ]
     timed: list[_Timed] = []
-    with tempfile.TemporaryDirectory(prefix="crespr-onnx-") as scratch:
-        for subject, record in zip(subjects, records, strict=True):
+    for subject, record in zip(subjects, records, strict=True):
+        with tempfile.TemporaryDirectory(prefix="crespr-onnx-") as scratch:
             batches = sizes[subject.name]
             timed += _time(subject, record, batches, settings, Path(scratch), notes, listener)
     listener(Progress("measuring the machine's peak"))
