@@ -78,10 +78,8 @@ def distance(first: Tile, second: Tile) -> float:
 
 
 def _cost(machine: Machine, problem: Problem, tile: Tile) -> tuple[float, int]:
-    length, rows, depth = problem.length, problem.rows, problem.depth
     if machine.neon:
-        pairs = machine.registers > 16
-        estimate = _instructions(tile, length, rows, depth, pairs, problem.apart)
+        estimate = _instructions(tile, problem, pairs=machine.registers > 16)
     else:
         estimate = _cycles(tile, problem)
     return estimate, tile.rows * tile.vectors
@@ -115,26 +113,23 @@ def _cycles(tile: Tile, problem: Problem) -> float:
     loads = tile.vectors * load + tile.rows
     stream = tile.span / _STREAM if problem.streamed else 0.0
     per_step = max(halves / 2, loads / 2, stream, 4.0)
-    return _steps(tile, problem.length, problem.rows, problem.depth, per_step, 1.5)
+    return _steps(tile, problem, per_step, 1.5)
 
 
-def _instructions(
-    tile: Tile, length: int, rows: int, depth: int, pairs: bool, apart: bool
-) -> float:
+def _instructions(tile: Tile, problem: Problem, pairs: bool) -> float:
     """Estimated instructions with NEON, where a load is one of its own, never an operand.
 
     What is read in order is loaded in pairs by machines that can. Fewer than 8 accumulators idle,
     as with `_cycles`.
     """
-    ordered, other = (tile.vectors, tile.rows) if apart else (tile.rows, tile.vectors)
+    ordered, other = (tile.vectors, tile.rows) if problem.apart else (tile.rows, tile.vectors)
     loads = ordered / (2 if pairs else 1) + other
     per_step = max(tile.rows * tile.vectors + loads, 8.0)
-    return _steps(tile, length, rows, depth, per_step, 2.0)
+    return _steps(tile, problem, per_step, 2.0)
 
 
-def _steps(
-    tile: Tile, length: int, rows: int, depth: int, per_step: float, per_accumulator: float
-) -> float:
+def _steps(tile: Tile, problem: Problem, per_step: float, per_accumulator: float) -> float:
     """What all steps of all tiles take together, their beginnings and ends included."""
     start_and_end = tile.rows * tile.vectors * per_accumulator + 4
-    return ceil(length / tile.span) * ceil(rows / tile.rows) * (depth * per_step + start_and_end)
+    tiles = ceil(problem.length / tile.span) * ceil(problem.rows / tile.rows)
+    return tiles * (problem.depth * per_step + start_and_end)
